@@ -1,0 +1,207 @@
+//! What one call leaves behind: the span record, the handle that ends it, and the queue it goes to.
+//!
+//! The data plane knows nothing of OTLP: it fills a [`Span`] through an [`ActiveSpan`] and forgets it; the telemetry
+//! plane reads finished spans from a [`SpanSource`].
+
+pub mod propagation;
+pub mod semconv;
+mod sink;
+pub mod url;
+
+use std::borrow::Cow;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::SystemTime;
+
+use opentelemetry::trace::SpanKind;
+use opentelemetry::{KeyValue, SpanId, TraceFlags, TraceId, Value};
+
+pub use sink::{SpanSink, SpanSource, channel};
+
+/// Where a call stands in its trace. Fixed before the call's headers are written, final after that.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Placement {
+    /// The trace that the call belongs to.
+    pub trace_id: TraceId,
+    /// The call's own span id, new for every call.
+    pub span_id: SpanId,
+    /// The caller's span, when the call brought a context along.
+    pub parent: Option<SpanId>,
+    /// W3C trace flags as sent upstream: sampled, random.
+    pub flags: TraceFlags,
+    /// The `tracestate` as sent upstream; empty for none.
+    pub tracestate: Arc<str>,
+}
+
+/// How a call came to its end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum End {
+    /// Both directions said their last byte.
+    Complete,
+    /// The upstream side failed: reset, truncated, unreadable.
+    Broken,
+    /// The client gave up, or the call was dropped for another reason before it was done.
+    Cancelled,
+    /// Upstream could not be reached at all.
+    Refused,
+}
+
+impl End {
+    /// The value of [`semconv::SIDETRACE_END`].
+    pub fn as_str(self) -> &'static str {
+        match self {
+            End::Complete => "complete",
+            End::Broken => "broken",
+            End::Cancelled => "cancelled",
+            End::Refused => "refused",
+        }
+    }
+}
+
+/// One finished call.
+#[derive(Clone, Debug)]
+pub struct Span {
+    /// Its place in a trace.
+    pub placement: Placement,
+    /// CLIENT for what the agent calls.
+    pub kind: SpanKind,
+    /// The name by the conventions.
+    pub name: Cow<'static, str>,
+    /// Before the first byte went upstream.
+    pub start: SystemTime,
+    /// After the last byte of the answer.
+    pub end: SystemTime,
+    /// Attributes; a key appears once.
+    pub attributes: Vec<KeyValue>,
+    /// True for status ERROR; the attribute `error.type` says why.
+    pub error: bool,
+    /// How it ended.
+    pub outcome: End,
+}
+
+impl Span {
+    /// A span that starts now.
+    pub fn new(placement: Placement, name: impl Into<Cow<'static, str>>) -> Self {
+        let now = SystemTime::now();
+        Self {
+            placement,
+            kind: SpanKind::Client,
+            name: name.into(),
+            start: now,
+            end: now,
+            attributes: Vec::with_capacity(16),
+            error: false,
+            outcome: End::Cancelled,
+        }
+    }
+
+    /// Adds an attribute. Keys are not compared: the caller adds each once.
+    pub fn push(&mut self, key: &'static str, value: impl Into<Value>) {
+        self.attributes.push(KeyValue::new(key, value.into()));
+    }
+
+    /// Marks the span failed with a low-cardinality reason. The first reason stays.
+    pub fn fail(&mut self, error_type: impl Into<Value>) {
+        if !self.error {
+            self.error = true;
+            self.push(semconv::ERROR_TYPE, error_type);
+        }
+    }
+}
+
+/// A call under way. The span is sent to the sink when the last clone of the handle drops; a call that nobody concluded
+/// was [`End::Cancelled`].
+#[derive(Clone, Debug)]
+pub struct ActiveSpan(Arc<Active>);
+
+#[derive(Debug)]
+struct Active {
+    // Locked by the one task that drives the call, a few times a call: never contended.
+    span: Mutex<Option<Span>>,
+    sink: SpanSink,
+}
+
+impl ActiveSpan {
+    /// Opens a span that will be sent to `sink`.
+    pub fn new(span: Span, sink: SpanSink) -> Self {
+        Self(Arc::new(Active { span: Mutex::new(Some(span)), sink }))
+    }
+
+    /// Changes the record.
+    pub fn update(&self, change: impl FnOnce(&mut Span)) {
+        if let Some(span) = self.0.lock().as_mut() {
+            change(span);
+        }
+    }
+
+    /// Says how the call ended, and when: now. The first conclusion stays.
+    pub fn conclude(&self, end: End) {
+        self.update(|span| {
+            if span.end == span.start {
+                span.end = SystemTime::now();
+                span.outcome = end;
+            }
+        });
+    }
+}
+
+impl Active {
+    fn lock(&self) -> MutexGuard<'_, Option<Span>> {
+        self.span.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Active {
+    fn drop(&mut self) {
+        let Some(mut span) = self.lock().take() else { return };
+        if span.end == span.start {
+            span.end = SystemTime::now();
+        }
+        if span.outcome != End::Complete {
+            span.push(semconv::SIDETRACE_END, span.outcome.as_str());
+        }
+        self.sink.send(span);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::telemetry::Metrics;
+
+    fn placement() -> Placement {
+        propagation::start(&mut rand::rng())
+    }
+
+    #[test]
+    fn a_span_is_sent_once_when_its_last_handle_drops() {
+        let (sink, mut source) = channel(8, 1, Arc::new(Metrics::default()));
+        let first = ActiveSpan::new(Span::new(placement(), "GET"), sink);
+        let second = first.clone();
+        first.conclude(End::Complete);
+        drop(first);
+        assert!(source.drain().is_empty());
+        drop(second);
+        let spans = source.drain();
+        assert_eq!(spans.len(), 1);
+        assert_eq!(spans[0].outcome, End::Complete);
+        assert!(spans[0].attributes.is_empty());
+    }
+
+    #[test]
+    fn a_span_that_nobody_concludes_is_cancelled_and_says_so() {
+        let (sink, mut source) = channel(8, 1, Arc::new(Metrics::default()));
+        drop(ActiveSpan::new(Span::new(placement(), "GET"), sink));
+        let span = source.drain().remove(0);
+        assert_eq!(span.outcome, End::Cancelled);
+        assert_eq!(span.attributes, [KeyValue::new(semconv::SIDETRACE_END, "cancelled")]);
+        assert!(!span.error);
+    }
+
+    #[test]
+    fn the_first_error_type_stays() {
+        let mut span = Span::new(placement(), "GET");
+        span.fail("500");
+        span.fail("connection_reset");
+        assert_eq!(span.attributes, [KeyValue::new(semconv::ERROR_TYPE, "500")]);
+    }
+}

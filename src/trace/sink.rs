@@ -1,0 +1,186 @@
+//! The hand-over from the data plane to the telemetry plane: bounded, never waits, one wake-up per batch.
+//!
+//! Spans gather in one shard per worker thread. A worker takes only its own shard's lock, which nobody else holds but
+//! the pipeline in the moment it empties the shard; the pipeline is woken once when spans begin to gather and once when a
+//! batch is full, never per span.
+
+use std::cell::Cell;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use tokio::sync::Notify;
+
+use super::Span;
+use crate::telemetry::{Loss, Metrics};
+
+/// Makes a queue that holds at most `capacity` spans and wakes its reader when `batch` of them wait.
+pub fn channel(capacity: usize, batch: usize, metrics: Arc<Metrics>) -> (SpanSink, SpanSource) {
+    let shards = (0..SHARDS).map(|_| Shard::default()).collect();
+    let queue = Arc::new(Queue {
+        shards,
+        waiting: AtomicUsize::new(0),
+        capacity,
+        batch,
+        some: Notify::new(),
+        full: Notify::new(),
+        metrics,
+    });
+    (SpanSink(queue.clone()), SpanSource(queue))
+}
+
+/// The data plane's end.
+#[derive(Clone, Debug)]
+pub struct SpanSink(Arc<Queue>);
+
+/// The telemetry plane's end.
+#[derive(Debug)]
+pub struct SpanSource(Arc<Queue>);
+
+#[derive(Debug)]
+struct Queue {
+    shards: Box<[Shard]>,
+    waiting: AtomicUsize,
+    capacity: usize,
+    batch: usize,
+    some: Notify,
+    full: Notify,
+    metrics: Arc<Metrics>,
+}
+
+// A cache line of its own, so that workers do not share one.
+#[derive(Debug, Default)]
+#[repr(align(128))]
+struct Shard(Mutex<Vec<Span>>);
+
+impl Shard {
+    fn lock(&self) -> MutexGuard<'_, Vec<Span>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl SpanSink {
+    /// Hands a finished span over, or counts it lost. Never waits.
+    pub fn send(&self, span: Span) {
+        let queue = &*self.0;
+        queue.metrics.spans_created.inc();
+        let before = queue.waiting.fetch_add(1, Ordering::AcqRel);
+        if before >= queue.capacity {
+            queue.waiting.fetch_sub(1, Ordering::Relaxed);
+            queue.metrics.lost(Loss::SinkFull, 1);
+            return;
+        }
+        if let Some(shard) = queue.shards.get(own_shard()) {
+            shard.lock().push(span);
+        }
+        if before == 0 {
+            queue.some.notify_one();
+        }
+        if before + 1 == queue.batch {
+            queue.full.notify_one();
+        }
+    }
+}
+
+impl SpanSource {
+    /// Waits until at least one span was handed over since the last [`drain`](Self::drain).
+    pub async fn some(&self) {
+        self.0.some.notified().await;
+    }
+
+    /// Waits until a batch has gathered. May fire early: it is a hint to hurry.
+    pub async fn full(&self) {
+        self.0.full.notified().await;
+    }
+
+    /// Takes everything that was handed over.
+    pub fn drain(&mut self) -> Vec<Span> {
+        let mut spans = Vec::new();
+        for shard in &self.0.shards {
+            let mut shard = shard.lock();
+            if spans.is_empty() {
+                std::mem::swap(&mut *shard, &mut spans);
+            } else {
+                spans.append(&mut shard);
+            }
+        }
+        // A span that came in behind the reader did not see an empty queue, so it woke nobody.
+        if self.0.waiting.fetch_sub(spans.len(), Ordering::AcqRel) > spans.len() {
+            self.0.some.notify_one();
+        }
+        spans
+    }
+}
+
+fn own_shard() -> usize {
+    static NEXT: AtomicUsize = AtomicUsize::new(0);
+    thread_local!(static OWN: Cell<usize> = const { Cell::new(usize::MAX) });
+    OWN.with(|own| {
+        if own.get() == usize::MAX {
+            own.set(NEXT.fetch_add(1, Ordering::Relaxed) % SHARDS);
+        }
+        own.get()
+    })
+}
+
+const SHARDS: usize = 16;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::trace::propagation;
+
+    fn span() -> Span {
+        Span::new(propagation::start(&mut rand::rng()), "GET")
+    }
+
+    #[test]
+    fn what_does_not_fit_is_counted() {
+        let metrics = Arc::new(Metrics::default());
+        let (sink, mut source) = channel(3, 2, metrics.clone());
+        for _ in 0..5 {
+            sink.send(span());
+        }
+        assert_eq!(source.drain().len(), 3);
+        assert_eq!(metrics.spans_created.value(), 5);
+        assert_eq!(metrics.losses(Loss::SinkFull), 2);
+        sink.send(span());
+        assert_eq!(source.drain().len(), 1, "room again after a drain");
+    }
+
+    #[tokio::test]
+    async fn the_reader_is_woken_once_and_again_after_a_drain() {
+        let (sink, mut source) = channel(64, 3, Arc::new(Metrics::default()));
+        sink.send(span());
+        sink.send(span());
+        source.some().await;
+        assert!(futures_util::FutureExt::now_or_never(source.some()).is_none(), "one wake-up for both");
+        assert!(futures_util::FutureExt::now_or_never(source.full()).is_none());
+        sink.send(span());
+        source.full().await;
+        assert_eq!(source.drain().len(), 3);
+        sink.send(span());
+        source.some().await;
+    }
+
+    #[test]
+    fn spans_of_many_threads_all_arrive() {
+        let metrics = Arc::new(Metrics::default());
+        let (sink, mut source) = channel(100_000, 512, metrics.clone());
+        let threads: Vec<_> = (0..8)
+            .map(|_| {
+                let sink = sink.clone();
+                std::thread::spawn(move || (0..1000).for_each(|_| sink.send(span())))
+            })
+            .collect();
+        let mut seen = 0;
+        while threads.iter().any(|thread| !thread.is_finished()) {
+            seen += source.drain().len();
+            std::thread::yield_now();
+        }
+        for thread in threads {
+            thread.join().unwrap();
+        }
+        assert_eq!(seen + source.drain().len(), 8000);
+        assert_eq!(metrics.losses(Loss::SinkFull), 0);
+    }
+}
