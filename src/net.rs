@@ -1,0 +1,242 @@
+//! Sockets: listeners, the original destination of a redirected connection, the way upstream, the guard against loops.
+
+pub mod linked;
+
+use std::collections::HashSet;
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
+use tokio::net::{TcpListener, TcpStream};
+
+/// Which way a connection goes, seen from the pod.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Direction {
+    /// From the agent to somewhere else.
+    Outbound,
+}
+
+/// Where a connection goes: the key of every policy. The Host header is no part of it.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Target {
+    /// Seen from the pod.
+    pub direction: Direction,
+    /// Where the client wanted to go before it was redirected.
+    pub original: SocketAddr,
+    /// The IP address as text, shared by all spans of the connection.
+    pub address: Arc<str>,
+}
+
+impl Target {
+    /// The target of an outbound connection.
+    pub fn outbound(original: SocketAddr) -> Self {
+        Self { direction: Direction::Outbound, original, address: original.ip().to_string().into() }
+    }
+}
+
+/// Listens on one port of the loopback addresses: IPv4 always, IPv6 where the host has it. A redirected connection of
+/// this network namespace arrives there; nobody from outside can.
+pub fn listen_loopback(port: u16) -> io::Result<Vec<TcpListener>> {
+    let first = listen((Ipv4Addr::LOCALHOST, port).into())?;
+    let port = first.local_addr()?.port();
+    let mut listeners = vec![first];
+    match listen((Ipv6Addr::LOCALHOST, port).into()) {
+        Ok(listener) => listeners.push(listener),
+        Err(error) if matches!(error.kind(), io::ErrorKind::AddrNotAvailable | io::ErrorKind::Unsupported) => {}
+        Err(error) => return Err(error),
+    }
+    Ok(listeners)
+}
+
+/// Listens on one port of every address, for what the kubelet or a scraper asks.
+pub fn listen_everywhere(port: u16) -> io::Result<TcpListener> {
+    listen((Ipv6Addr::UNSPECIFIED, port).into()).or_else(|_| listen((Ipv4Addr::UNSPECIFIED, port).into()))
+}
+
+fn listen(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM.nonblocking(), Some(Protocol::TCP))?;
+    socket.set_reuse_address(true)?;
+    if address.is_ipv6() {
+        socket.set_only_v6(address.ip().is_loopback())?;
+    }
+    socket.bind(&address.into())?;
+    socket.listen(BACKLOG)?;
+    TcpListener::from_std(socket.into())
+}
+
+/// Where a redirected connection wanted to go, or `None` if it was not redirected: the kernel has no entry for it
+/// (ENOENT), or the entry names the address that it came in on.
+pub fn original_destination(stream: &TcpStream) -> io::Result<Option<SocketAddr>> {
+    let local = stream.local_addr()?;
+    let socket = SockRef::from(stream);
+    let found = if local.is_ipv4() { socket.original_dst_v4() } else { socket.original_dst_v6() };
+    match found {
+        Ok(original) => Ok(original.as_socket().filter(|original| *original != local)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// Opens connections that iptables does not redirect: by the process's uid, or by a mark where uids are not mapped.
+#[derive(Clone, Debug, Default)]
+pub struct Connector {
+    /// `SO_MARK` of every socket; needs CAP_NET_ADMIN.
+    pub mark: Option<u32>,
+}
+
+impl Connector {
+    /// Connects. `started` hears the local address as soon as the kernel has chosen it, before the far side answers.
+    pub async fn connect(&self, to: SocketAddr, started: impl FnOnce(SocketAddr)) -> io::Result<TcpStream> {
+        let socket = Socket::new(Domain::for_address(to), Type::STREAM.nonblocking(), Some(Protocol::TCP))?;
+        if let Some(mark) = self.mark {
+            socket.set_mark(mark)?;
+        }
+        socket.set_tcp_nodelay(true)?;
+        keep_alive(&SockRef::from(&socket))?;
+        match socket.connect(&to.into()) {
+            Ok(()) => {}
+            Err(error) if error.raw_os_error() == Some(EINPROGRESS) => {}
+            Err(error) => return Err(error),
+        }
+        if let Some(local) = socket.local_addr()?.as_socket() {
+            started(local);
+        }
+        let stream = TcpStream::from_std(socket.into())?;
+        stream.writable().await?;
+        stream.take_error()?.map_or(Ok(stream), Err)
+    }
+}
+
+/// Idle connections live as long as both ends do; a dead peer is noticed, as the kernel would between the two.
+pub fn keep_alive(socket: &SockRef<'_>) -> io::Result<()> {
+    socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(KEEP_ALIVE).with_interval(KEEP_ALIVE_INTERVAL))
+}
+
+/// Refuses what would come back to us: our own ports as a destination, and our own connections as clients, which means
+/// that the redirect does not exempt us.
+#[derive(Debug)]
+pub struct LoopGuard {
+    own_ports: Vec<u16>,
+    upstream: Mutex<HashSet<SocketAddr>>,
+}
+
+/// Why a connection was refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Loop {
+    /// Its destination is one of our own listeners.
+    OwnPort,
+    /// Its client is ourselves.
+    OwnConnection,
+}
+
+impl LoopGuard {
+    /// Guards these ports of the local addresses.
+    pub fn new(own_ports: Vec<u16>) -> Self {
+        Self { own_ports, upstream: Mutex::default() }
+    }
+
+    /// Whether a connection from `client` to `original` would loop.
+    pub fn check(&self, client: SocketAddr, original: SocketAddr) -> Result<(), Loop> {
+        if self.own_ports.contains(&original.port()) && is_local(original.ip()) {
+            return Err(Loop::OwnPort);
+        }
+        if self.lock().contains(&client) {
+            return Err(Loop::OwnConnection);
+        }
+        Ok(())
+    }
+
+    /// Remembers a connection of ours until the guard drops.
+    pub fn remember(self: &Arc<Self>, local: SocketAddr) -> OwnConnection {
+        self.lock().insert(local);
+        OwnConnection { guard: self.clone(), local }
+    }
+
+    // Held for one look-up or insert, once a connection, never across an await.
+    fn lock(&self) -> std::sync::MutexGuard<'_, HashSet<SocketAddr>> {
+        self.upstream.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A connection that we opened; forgotten when this drops.
+#[derive(Debug)]
+pub struct OwnConnection {
+    guard: Arc<LoopGuard>,
+    local: SocketAddr,
+}
+
+impl Drop for OwnConnection {
+    fn drop(&mut self) {
+        self.guard.lock().remove(&self.local);
+    }
+}
+
+fn is_local(address: IpAddr) -> bool {
+    address.is_loopback()
+        || address.is_unspecified()
+        || nix::ifaddrs::getifaddrs().is_ok_and(|mut interfaces| {
+            interfaces.any(|interface| {
+                interface.address.is_some_and(|local| {
+                    let v4 = local.as_sockaddr_in().map(|local| IpAddr::V4(local.ip()));
+                    let v6 = local.as_sockaddr_in6().map(|local| IpAddr::V6(local.ip()));
+                    v4.or(v6) == Some(address)
+                })
+            })
+        })
+}
+
+const BACKLOG: i32 = 4096;
+const EINPROGRESS: i32 = nix::errno::Errno::EINPROGRESS as i32;
+const KEEP_ALIVE: Duration = Duration::from_secs(60);
+const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(15);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn our_own_ports_are_refused_on_local_addresses_only() {
+        let guard = Arc::new(LoopGuard::new(vec![15101, 15120]));
+        let client = "127.0.0.1:40000".parse().unwrap();
+        let check = |to: &str| guard.check(client, to.parse().unwrap());
+        assert_eq!(check("127.0.0.1:15101"), Err(Loop::OwnPort));
+        assert_eq!(check("127.9.9.9:15120"), Err(Loop::OwnPort));
+        assert_eq!(check("[::1]:15101"), Err(Loop::OwnPort));
+        assert_eq!(check("0.0.0.0:15101"), Err(Loop::OwnPort));
+        assert_eq!(check("127.0.0.1:80"), Ok(()));
+        assert_eq!(check("192.0.2.1:15101"), Ok(()), "another pod's port is not ours");
+    }
+
+    #[test]
+    fn our_own_connections_are_refused_while_they_live() {
+        let guard = Arc::new(LoopGuard::new(vec![]));
+        let own: SocketAddr = "10.0.0.1:40000".parse().unwrap();
+        let to = "192.0.2.1:80".parse().unwrap();
+        let remembered = guard.remember(own);
+        assert_eq!(guard.check(own, to), Err(Loop::OwnConnection));
+        drop(remembered);
+        assert_eq!(guard.check(own, to), Ok(()));
+    }
+
+    #[tokio::test]
+    async fn a_connection_that_was_not_redirected_has_no_original_destination() {
+        let listener = listen_loopback(0).unwrap().remove(0);
+        let client = Connector::default().connect(listener.local_addr().unwrap(), |_| {}).await.unwrap();
+        let (accepted, _) = listener.accept().await.unwrap();
+        assert_eq!(original_destination(&accepted).unwrap(), None);
+        drop(client);
+    }
+
+    #[tokio::test]
+    async fn a_refused_connect_says_so_and_its_local_address_was_known_before() {
+        let listener = listen_loopback(0).unwrap().remove(0);
+        let address = listener.local_addr().unwrap();
+        drop(listener);
+        let mut local = None;
+        let error = Connector::default().connect(address, |address| local = Some(address)).await.unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::ConnectionRefused);
+        assert!(local.is_none_or(|local| local.ip().is_loopback()));
+    }
+}
