@@ -1,0 +1,175 @@
+//! One HTTP/1 or HTTP/2 connection through the stack.
+//!
+//! Both sides of an HTTP/1 connection are driven by one task, the client's side first: what the client said, its FIN too,
+//! is known when upstream's side is polled.
+
+use std::future::{Future, poll_fn};
+use std::pin::pin;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::Poll;
+
+use bytes::Bytes;
+use http::{Request, Response};
+use hyper::body::Incoming;
+use hyper::server::conn::{http1, http2};
+use hyper_util::rt::TokioIo;
+use tokio::net::TcpStream;
+use tokio_util::task::TaskTracker;
+use tower::Service;
+use tracing::debug;
+
+use super::Proxy;
+use crate::net::Target;
+use crate::net::linked;
+use crate::stack::{self, Context, Http1Upstream, Http2Upstream, HttpService, ObservedBody, Reconnect, StackError};
+
+/// Serves an HTTP/1 connection until either side is done with it.
+pub(super) async fn http1(
+    proxy: &Proxy,
+    target: Arc<Target>,
+    client: (TcpStream, Bytes),
+    upstream: (TcpStream, Bytes),
+) {
+    let (client, upstream, link) = linked::join(client, upstream);
+    let (sender, connection) = match stack::http1_handshake(upstream).await {
+        Ok(connected) => connected,
+        Err(error) => return debug!(%error, "no HTTP/1 connection to upstream"),
+    };
+    let reconnect = Reconnect {
+        connector: proxy.connector.clone(),
+        target: target.clone(),
+        guard: proxy.guard.clone(),
+        link: link.clone(),
+    };
+    let context = Context { target, sink: proxy.sink.clone(), link: Some(link.clone()) };
+    let service = Serve::new(stack::build(&context, Http1Upstream::new(sender, reconnect)));
+    let mut upstream = pin!(connection.with_upgrades());
+    let mut server = pin!(
+        http1::Builder::new()
+            .preserve_header_case(true)
+            .auto_date_header(false)
+            .max_headers(stack::MAX_HEADERS)
+            .max_buf_size(stack::MAX_HEAD)
+            .header_read_timeout(None)
+            .serve_connection(TokioIo::new(client), service)
+            .with_upgrades()
+    );
+    let mut drained = pin!(proxy.drain.cancelled());
+    let (mut upstream_over, mut draining, mut closing) = (false, false, false);
+    let ended = poll_fn(|cx| {
+        loop {
+            if let Poll::Ready(ended) = server.as_mut().poll(cx) {
+                return Poll::Ready(ended);
+            }
+            if !upstream_over && let Poll::Ready(ended) = upstream.as_mut().poll(cx) {
+                upstream_over = true;
+                if let Err(error) = ended {
+                    debug!(%error, "upstream connection ended");
+                }
+            }
+            draining = draining || drained.as_mut().poll(cx).is_ready();
+            // An idle pair closes together. A request under way learns of upstream's end by itself.
+            if closing || !(draining || (upstream_over && !link.in_exchange())) {
+                return Poll::Pending;
+            }
+            closing = true;
+            server.as_mut().graceful_shutdown();
+        }
+    })
+    .await;
+    if let Err(error) = ended {
+        debug!(%error, "client connection ended");
+    }
+}
+
+/// Serves an HTTP/2 connection until either side is done with it.
+pub(super) async fn http2(
+    proxy: &Proxy,
+    target: Arc<Target>,
+    client: (TcpStream, Bytes),
+    upstream: (TcpStream, Bytes),
+) {
+    let (client, upstream, _link) = linked::join(client, upstream);
+    let executor = Tracked(proxy.tasks.clone());
+    let connected = hyper::client::conn::http2::Builder::new(executor.clone())
+        .initial_stream_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW)
+        .max_header_list_size(MAX_HEADER_LIST)
+        .handshake(TokioIo::new(upstream))
+        .await;
+    let (sender, upstream) = match connected {
+        Ok(connected) => connected,
+        Err(error) => return debug!(%error, "no HTTP/2 connection to upstream"),
+    };
+    let context = Context { target, sink: proxy.sink.clone(), link: None };
+    let service = Serve::new(stack::build(&context, Http2Upstream::new(sender)));
+    let mut upstream = pin!(upstream);
+    let mut server = pin!(
+        http2::Builder::new(executor)
+            .auto_date_header(false)
+            .initial_stream_window_size(STREAM_WINDOW)
+            .initial_connection_window_size(CONNECTION_WINDOW)
+            .max_header_list_size(MAX_HEADER_LIST)
+            .max_concurrent_streams(MAX_STREAMS)
+            .serve_connection(TokioIo::new(client), service)
+    );
+    let (mut upstream_over, mut draining) = (false, false);
+    let ended = loop {
+        tokio::select! {
+            ended = &mut server => break ended,
+            ended = &mut upstream, if !upstream_over => {
+                upstream_over = true;
+                if let Err(error) = ended {
+                    debug!(%error, "upstream connection ended");
+                }
+                server.as_mut().graceful_shutdown();
+            }
+            () = proxy.drain.cancelled(), if !draining => {
+                draining = true;
+                server.as_mut().graceful_shutdown();
+            }
+        }
+    };
+    if let Err(error) = ended {
+        debug!(%error, "client connection ended");
+    }
+}
+
+/// The stack as hyper calls it. The stack is always ready.
+struct Serve(Mutex<HttpService>);
+
+impl Serve {
+    fn new(service: HttpService) -> Self {
+        Self(Mutex::new(service))
+    }
+}
+
+impl hyper::service::Service<Request<Incoming>> for Serve {
+    type Response = Response<ObservedBody>;
+    type Error = StackError;
+    type Future = <HttpService as Service<Request<ObservedBody>>>::Future;
+
+    fn call(&self, request: Request<Incoming>) -> Self::Future {
+        // Called by the connection's own task only: never contended.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).call(request.map(ObservedBody::from_client))
+    }
+}
+
+/// Runs the streams of a connection where the drain can wait for them.
+#[derive(Clone)]
+struct Tracked(TaskTracker);
+
+impl<F> hyper::rt::Executor<F> for Tracked
+where
+    F: Future + Send + 'static,
+    F::Output: Send + 'static,
+{
+    fn execute(&self, future: F) {
+        self.0.spawn(future);
+    }
+}
+
+const STREAM_WINDOW: u32 = 1024 * 1024;
+const CONNECTION_WINDOW: u32 = 4 * 1024 * 1024;
+const MAX_HEADER_LIST: u32 = 1024 * 1024;
+const MAX_STREAMS: u32 = 1000;

@@ -1,0 +1,52 @@
+//! One HTTP request through the layers: place -> write headers -> record -> upstream; and back: record the answer,
+//! observe its body.
+
+mod body;
+mod error;
+mod place;
+mod record;
+mod upgrade;
+mod upstream;
+
+use std::sync::Arc;
+
+use http::{Request, Response};
+use tower::util::BoxService;
+
+pub use body::{BodyEnd, ObservedBody, Observer};
+pub use error::io_error_type;
+pub use error::{Fault, StackError};
+pub use record::{network_attributes, refused};
+pub use upstream::{Http1Upstream, Http2Upstream, MAX_HEAD, MAX_HEADERS, Reconnect, http1_handshake};
+
+use crate::net::Target;
+use crate::net::linked::Link;
+use crate::trace::SpanSink;
+
+/// The whole stack behind one connection.
+pub type HttpService = BoxService<Request<ObservedBody>, Response<ObservedBody>, StackError>;
+
+/// What the layers of one connection share.
+#[derive(Clone, Debug)]
+pub struct Context {
+    /// Where the connection goes.
+    pub target: Arc<Target>,
+    /// Where finished spans go.
+    pub sink: SpanSink,
+    /// The connection's two sockets, where requests follow one another (HTTP/1).
+    pub link: Option<Link>,
+}
+
+/// Puts the layers around the way upstream. Every layer is always ready: the leaf waits for its connection inside the
+/// call.
+pub fn build<U>(context: &Context, upstream: U) -> HttpService
+where
+    U: tower::Service<Request<ObservedBody>, Response = Response<hyper::body::Incoming>, Error = StackError>
+        + Send
+        + 'static,
+    U::Future: Send + 'static,
+{
+    let service = upgrade::Upgrade::new(upstream);
+    let service = record::Record::new(context.clone(), service);
+    BoxService::new(place::Place::new(service))
+}
