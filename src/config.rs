@@ -1,0 +1,91 @@
+//! The configuration as the modules take it: every field has a value, none is read from the environment here.
+//! [`assembly`] makes it.
+
+pub mod assembly;
+
+use std::time::Duration;
+
+use http::{HeaderMap, Uri};
+use opentelemetry::KeyValue;
+
+/// Everything that `sidetrace proxy` is set to.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// The port that outbound traffic is redirected to, on loopback.
+    pub outbound_port: u16,
+    /// Health and Prometheus, on every address of the pod.
+    pub health_port: u16,
+    /// Ports of ours that are refused as a destination on local addresses.
+    pub own_ports: Vec<u16>,
+    /// The uid that iptables exempts.
+    pub uid: u32,
+    /// `SO_MARK` of our own connections, where iptables exempts by mark.
+    pub mark: Option<u32>,
+    /// Worker threads of the data plane.
+    pub workers: usize,
+    /// How long calls under way may take after SIGTERM.
+    pub drain_timeout: Duration,
+    /// How long the last spans may take to be delivered after that.
+    pub flush_timeout: Duration,
+    /// Our own log.
+    pub log: Log,
+    /// The backend `default`.
+    pub export: Option<Export>,
+    /// How spans are gathered.
+    pub batch: Batch,
+    /// The observed workload.
+    pub resource: Vec<KeyValue>,
+}
+
+/// Our own log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Log {
+    /// Directives of `tracing_subscriber`'s `EnvFilter`.
+    pub filter: String,
+    /// JSON lines instead of text.
+    pub json: bool,
+}
+
+/// A backend that speaks OTLP.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Export {
+    /// The full address, path included.
+    pub endpoint: Uri,
+    /// How it is spoken to.
+    pub protocol: ExportProtocol,
+    /// Sent with every request; may hold credentials.
+    pub headers: HeaderMap,
+    /// The longest that one request may take.
+    pub timeout: Duration,
+}
+
+impl std::fmt::Debug for Export {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let names: Vec<_> = self.headers.keys().collect();
+        f.debug_struct("Export")
+            .field("endpoint", &self.endpoint)
+            .field("protocol", &self.protocol)
+            .field("header_names", &names)
+            .finish_non_exhaustive()
+    }
+}
+
+/// `OTEL_EXPORTER_OTLP_PROTOCOL`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ExportProtocol {
+    /// `grpc`
+    Grpc,
+    /// `http/protobuf`
+    HttpProtobuf,
+}
+
+/// `OTEL_BSP_*`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Batch {
+    /// How long spans gather before a batch leaves.
+    pub schedule_delay: Duration,
+    /// The most spans that wait for delivery, those under way included.
+    pub max_queue_size: usize,
+    /// The most spans in one request.
+    pub max_export_batch_size: usize,
+}

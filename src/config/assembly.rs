@@ -1,0 +1,625 @@
+//! Environment -> [`Config`]: the only reader of the environment. All problems at once, and where each value came from.
+//!
+//! `OTEL_*` follows the OpenTelemetry specification (an empty value is unset, a bad one warns and the default holds);
+//! `SIDETRACE_*` is ours (an unknown name or a bad value stops the start).
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::str::FromStr;
+use std::time::Duration;
+
+use http::{HeaderMap, HeaderName, HeaderValue, Uri};
+use opentelemetry::KeyValue;
+use percent_encoding::percent_decode_str;
+
+use super::{Batch, Config, Export, ExportProtocol, Log};
+use crate::trace::semconv;
+
+/// What was read, what was wrong, and what came from where.
+#[derive(Debug)]
+pub struct Assembled {
+    /// The configuration in force.
+    pub config: Config,
+    /// Values that were ignored; to be logged.
+    pub warnings: Vec<String>,
+    /// Every setting as `sidetrace config` prints it.
+    pub settings: Vec<Setting>,
+}
+
+/// One setting in force.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Setting {
+    /// The variable that sets it.
+    pub name: &'static str,
+    /// Its value; credentials hidden.
+    pub value: String,
+    /// `environment` or `default`.
+    pub source: &'static str,
+}
+
+/// Everything that stops the start.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Problems(pub Vec<String>);
+
+impl fmt::Display for Problems {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "the configuration has {} problem(s)", self.0.len())?;
+        self.0.iter().try_for_each(|problem| write!(f, "\n  {problem}"))
+    }
+}
+
+impl std::error::Error for Problems {}
+
+/// Reads this process's environment and what the downward API has put into files.
+#[allow(clippy::disallowed_methods, reason = "this is the place")]
+pub fn from_process() -> Result<Assembled, Problems> {
+    let variables = std::env::vars_os()
+        .map(|(name, value)| (name.to_string_lossy().into_owned(), value.to_string_lossy().into_owned()));
+    assemble(variables.collect(), |path| std::fs::read_to_string(path).ok())
+}
+
+/// The pure part: variables and a way to read files.
+pub fn assemble(
+    variables: BTreeMap<String, String>,
+    read_file: impl Fn(&str) -> Option<String>,
+) -> Result<Assembled, Problems> {
+    let mut reader = Reader { variables, ..Reader::default() };
+    reader.refuse_unknown();
+    let outbound_port = reader.own("SIDETRACE_OUTBOUND_PORT", 15101, "a port number", parse_port);
+    let inbound_port = reader.own("SIDETRACE_INBOUND_PORT", 15106, "a port number", parse_port);
+    let health_port = reader.own("SIDETRACE_HEALTH_PORT", 15120, "a port number", parse_port);
+    let uid = reader.own("SIDETRACE_UID", 15100, "a user id", parse);
+    let mark = reader.own("SIDETRACE_MARK", Shown(None), "a number from 1 to 4294967295", |text| {
+        parse_mark(text).map(|mark| Shown(Some(mark)))
+    });
+    let workers = reader.own("SIDETRACE_WORKERS", default_workers(), "a number from 1 to 64", |text| {
+        parse(text).filter(|workers| (1..=64).contains(workers))
+    });
+    let seconds = |text: &str| parse_seconds(text).map(Seconds);
+    let accepted = "seconds from 0 to 3600, for example 10 or 0.5";
+    let drain = reader.own("SIDETRACE_DRAIN_TIMEOUT", Seconds(Duration::from_secs(15)), accepted, seconds);
+    let flush = reader.own("SIDETRACE_FLUSH_TIMEOUT", Seconds(Duration::from_secs(10)), accepted, seconds);
+    let filter =
+        reader.own("SIDETRACE_LOG", "info".to_owned(), "a level, or directives such as sidetrace=debug", |text| {
+            tracing_subscriber::EnvFilter::builder().parse(text).is_ok().then(|| text.to_owned())
+        });
+    let format = reader.own("SIDETRACE_LOG_FORMAT", "text".to_owned(), "text or json", |text| {
+        matches!(text, "text" | "json").then(|| text.to_owned())
+    });
+    if outbound_port == health_port {
+        reader.problems.push(format!("SIDETRACE_HEALTH_PORT: {health_port} is SIDETRACE_OUTBOUND_PORT too"));
+    }
+    let export = reader.export();
+    let batch = reader.batch();
+    let resource = reader.resource(read_file);
+    if !reader.problems.is_empty() {
+        return Err(Problems(reader.problems));
+    }
+    let config = Config {
+        outbound_port,
+        health_port,
+        own_ports: vec![outbound_port, inbound_port, health_port, 15100, 15107],
+        uid,
+        mark: mark.0,
+        workers,
+        drain_timeout: drain.0,
+        flush_timeout: flush.0,
+        log: Log { filter, json: format == "json" },
+        export,
+        batch,
+        resource,
+    };
+    Ok(Assembled { config, warnings: reader.warnings, settings: reader.settings })
+}
+
+#[derive(Default)]
+struct Reader {
+    variables: BTreeMap<String, String>,
+    problems: Vec<String>,
+    warnings: Vec<String>,
+    settings: Vec<Setting>,
+}
+
+impl Reader {
+    /// A variable's value; an empty one is unset.
+    fn value(&self, name: &str) -> Option<&str> {
+        self.variables.get(name).map(|value| value.trim()).filter(|value| !value.is_empty())
+    }
+
+    fn setting(&mut self, name: &'static str, value: impl fmt::Display, from_environment: bool) {
+        let source = if from_environment { "environment" } else { "default" };
+        self.settings.push(Setting { name, value: value.to_string(), source });
+    }
+
+    fn refuse_unknown(&mut self) {
+        let unknown = self.variables.iter().filter(|(name, value)| {
+            name.starts_with("SIDETRACE_")
+                && !name.starts_with(REDIRECT)
+                && !OWN.contains(&name.as_str())
+                && !is_service_link(name, value)
+        });
+        self.problems.extend(unknown.map(|(name, _)| {
+            let nearest =
+                OWN.into_iter().max_by_key(|own| name.chars().zip(own.chars()).take_while(|(a, b)| a == b).count());
+            format!("{name}: unknown; did you mean {}? `sidetrace config` lists them all", nearest.unwrap_or_default())
+        }));
+        if self.value("SIDETRACE_CONFIG").is_some() {
+            self.problems.push("SIDETRACE_CONFIG: this version has no rules that a file could hold; remove it".into());
+        }
+    }
+
+    /// A setting of our own: a bad value is a problem.
+    fn own<T: fmt::Display>(
+        &mut self,
+        name: &'static str,
+        default: T,
+        accepted: &str,
+        parse: impl Fn(&str) -> Option<T>,
+    ) -> T {
+        let Some(text) = self.value(name).map(str::to_owned) else {
+            self.setting(name, &default, false);
+            return default;
+        };
+        match parse(&text) {
+            Some(value) => {
+                self.setting(name, &value, true);
+                value
+            }
+            None => {
+                self.problems.push(format!("{name}: {text:?} is not {accepted}"));
+                default
+            }
+        }
+    }
+
+    /// A setting of OpenTelemetry's: a bad value is a warning.
+    fn otel<T: fmt::Display>(
+        &mut self,
+        names: &[&'static str],
+        default: T,
+        accepted: &str,
+        parse: impl Fn(&str) -> Option<T>,
+    ) -> T {
+        for &name in names {
+            let Some(text) = self.value(name).map(str::to_owned) else { continue };
+            if let Some(value) = parse(&text) {
+                self.setting(name, &value, true);
+                return value;
+            }
+            self.warnings.push(format!("{name}: {text:?} is not {accepted}; the default holds: {default}"));
+        }
+        if let Some(name) = names.last() {
+            self.setting(name, &default, false);
+        }
+        default
+    }
+
+    fn batch(&mut self) -> Batch {
+        let millis = |text: &str| parse::<u64>(text).map(Millis);
+        let count = |text: &str| parse::<usize>(text).filter(|count| (1..=1_000_000).contains(count));
+        let delay = self.otel(&["OTEL_BSP_SCHEDULE_DELAY"], Millis(5000), "a number of milliseconds", millis);
+        let queue = self.otel(&["OTEL_BSP_MAX_QUEUE_SIZE"], 2048, "a number of spans from 1 to 1000000", count);
+        let size = self.otel(&["OTEL_BSP_MAX_EXPORT_BATCH_SIZE"], 512, "a number of spans from 1 to 1000000", count);
+        Batch { schedule_delay: delay.into(), max_queue_size: queue, max_export_batch_size: size.min(queue) }
+    }
+
+    /// The backend `default`: only if an endpoint is named.
+    fn export(&mut self) -> Option<Export> {
+        let disabled = self.otel(&["OTEL_SDK_DISABLED"], false, "true or false", parse_bool);
+        let kind = self.otel(&["OTEL_TRACES_EXPORTER"], "otlp", "otlp or none", |text| {
+            ["otlp", "none"].into_iter().find(|known| *known == text)
+        });
+        let protocol = self.otel(
+            &["OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL"],
+            ExportProtocol::HttpProtobuf,
+            "grpc or http/protobuf",
+            |text| match text {
+                "grpc" => Some(ExportProtocol::Grpc),
+                "http/protobuf" => Some(ExportProtocol::HttpProtobuf),
+                _ => None,
+            },
+        );
+        let millis = |text: &str| parse::<u64>(text).map(Millis);
+        let names = ["OTEL_EXPORTER_OTLP_TRACES_TIMEOUT", "OTEL_EXPORTER_OTLP_TIMEOUT"];
+        let timeout = self.otel(&names, Millis(10_000), "a number of milliseconds", millis);
+        let headers = self.headers();
+        let endpoint = self.endpoint(protocol)?;
+        let on = !disabled && kind == "otlp";
+        on.then(|| Export { endpoint, protocol, headers, timeout: timeout.into() })
+    }
+
+    /// A signal's own endpoint is used as it is; the general one is a base for HTTP (OTLP exporter specification,
+    /// "Endpoint URLs for OTLP/HTTP").
+    fn endpoint(&mut self, protocol: ExportProtocol) -> Option<Uri> {
+        let names = ["OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT"];
+        let found = names.into_iter().find_map(|name| Some((name, self.value(name)?.to_owned())));
+        let Some((name, text)) = found else {
+            self.setting(names[1], "(none: spans are not exported)", false);
+            return None;
+        };
+        let base = if text.contains("://") { text.clone() } else { format!("http://{text}") };
+        let path = match (protocol, name == names[0]) {
+            (ExportProtocol::Grpc, _) => Some(GRPC_PATH),
+            (ExportProtocol::HttpProtobuf, false) => Some("/v1/traces"),
+            (ExportProtocol::HttpProtobuf, true) => None,
+        };
+        let uri = Uri::from_str(&base).ok().filter(|uri| uri.host().is_some_and(|host| !host.is_empty()));
+        let Some(uri) = uri else {
+            self.problems.push(format!("{name}: {text:?} is not a URL such as http://collector:4318"));
+            return None;
+        };
+        if uri.scheme_str() != Some("http") {
+            let scheme = uri.scheme_str().unwrap_or_default();
+            self.problems
+                .push(format!("{name}: the scheme {scheme:?} is not supported by this version; accepted: http"));
+            return None;
+        }
+        let authority = uri.authority().map(|authority| authority.as_str()).unwrap_or_default();
+        if authority.contains('@') {
+            self.problems
+                .push(format!("{name}: credentials in the URL are not accepted; use OTEL_EXPORTER_OTLP_HEADERS"));
+            return None;
+        }
+        let own = uri.path_and_query().map_or("/", |path| path.as_str());
+        let path = match (protocol, path) {
+            (ExportProtocol::Grpc, Some(path)) => path.to_owned(),
+            (_, Some(path)) => format!("{}{path}", own.trim_end_matches('/')),
+            (_, None) => own.to_owned(),
+        };
+        let full = Uri::from_str(&format!("http://{authority}{path}")).ok();
+        if let Some(full) = &full {
+            self.setting(name, full, true);
+        }
+        full
+    }
+
+    fn headers(&mut self) -> HeaderMap {
+        let names = ["OTEL_EXPORTER_OTLP_TRACES_HEADERS", "OTEL_EXPORTER_OTLP_HEADERS"];
+        let found = names.into_iter().find_map(|name| Some((name, self.value(name)?.to_owned())));
+        let Some((name, text)) = found else {
+            self.setting(names[1], "", false);
+            return HeaderMap::new();
+        };
+        let mut headers = HeaderMap::new();
+        for pair in text.split(',').filter(|pair| !pair.trim().is_empty()) {
+            let parsed = pair.split_once('=').and_then(|(key, value)| {
+                let value = percent_decode_str(value.trim()).decode_utf8().ok()?;
+                let mut value = HeaderValue::from_str(&value).ok()?;
+                value.set_sensitive(true);
+                Some((HeaderName::from_bytes(key.trim().as_bytes()).ok()?, value))
+            });
+            match parsed {
+                Some((key, value)) => _ = headers.append(key, value),
+                // The value may be a credential: it is not repeated.
+                None => self.warnings.push(format!("{name}: a member is not key=value; it is left out")),
+            }
+        }
+        let shown: Vec<_> = headers.keys().map(|key| format!("{key}=(hidden)")).collect();
+        self.setting(name, shown.join(","), true);
+        headers
+    }
+
+    /// The observed workload: what the user says, then what Kubernetes says, then what is left.
+    fn resource(&mut self, read_file: impl Fn(&str) -> Option<String>) -> Vec<KeyValue> {
+        let mut attributes = BTreeMap::new();
+        for (variable, attribute) in DOWNWARD {
+            let value = self.own(variable, Shown(None), "text", |text| Some(Shown(Some(text.to_owned()))));
+            if let Some(value) = value.0 {
+                attributes.insert(attribute.to_owned(), value);
+            }
+        }
+        let folder = self.own("SIDETRACE_PODINFO", "/etc/podinfo".to_owned(), "a folder", |text| Some(text.to_owned()));
+        let annotations = read_file(&format!("{folder}/annotations")).unwrap_or_default();
+        for (name, value) in downward_lines(&annotations) {
+            if let Some(attribute) = name.strip_prefix("resource.opentelemetry.io/") {
+                attributes.insert(attribute.to_owned(), value);
+            }
+        }
+        let pod: Option<Vec<_>> = [semconv::K8S_NAMESPACE_NAME, semconv::K8S_POD_NAME, semconv::K8S_CONTAINER_NAME]
+            .into_iter()
+            .map(|name| attributes.get(name).cloned())
+            .collect();
+        if let Some(parts) = pod {
+            attributes.entry(semconv::SERVICE_INSTANCE_ID.to_owned()).or_insert(parts.join("."));
+        }
+        if let Some(namespace) = attributes.get(semconv::K8S_NAMESPACE_NAME).cloned() {
+            attributes.entry(semconv::SERVICE_NAMESPACE.to_owned()).or_insert(namespace);
+        }
+        let mut given = BTreeMap::new();
+        let text = self.value("OTEL_RESOURCE_ATTRIBUTES").unwrap_or_default().to_owned();
+        for pair in text.split(',').filter(|pair| !pair.trim().is_empty()) {
+            match pair.split_once('=').and_then(|(key, value)| {
+                let key = key.trim();
+                (!key.is_empty()).then_some(())?;
+                Some((key.to_owned(), percent_decode_str(value.trim()).decode_utf8().ok()?.into_owned()))
+            }) {
+                Some((key, value)) => _ = given.insert(key, value),
+                None => {
+                    // "In case of any error … the entire environment variable value SHOULD be discarded".
+                    self.warnings
+                        .push(format!("OTEL_RESOURCE_ATTRIBUTES: {pair:?} is not key=value; all are left out"));
+                    given.clear();
+                    break;
+                }
+            }
+        }
+        self.setting("OTEL_RESOURCE_ATTRIBUTES", &text, !text.is_empty());
+        attributes.extend(given);
+        let fallback = attributes
+            .get(semconv::SERVICE_NAME)
+            .or_else(|| attributes.get(semconv::K8S_POD_NAME))
+            .or_else(|| attributes.get(semconv::K8S_CONTAINER_NAME));
+        let fallback = fallback.cloned().unwrap_or_else(|| "unknown_service".to_owned());
+        let name = self.otel(&["OTEL_SERVICE_NAME"], fallback, "text", |text| Some(text.to_owned()));
+        attributes.insert(semconv::SERVICE_NAME.to_owned(), name);
+        attributes.into_iter().map(|(key, value)| KeyValue::new(key, value)).collect()
+    }
+}
+
+/// Kubernetes adds `<SERVICE>_PORT=tcp://…` and its like for every Service of the namespace; one may be called sidetrace.
+fn is_service_link(name: &str, value: &str) -> bool {
+    name.contains("_SERVICE_HOST")
+        || name.contains("_SERVICE_PORT")
+        || name.contains("_PORT_")
+        || (name.ends_with("_PORT") && value.contains("://"))
+}
+
+/// `key="escaped value"` lines, as the kubelet writes labels and annotations into a volume.
+fn downward_lines(text: &str) -> impl Iterator<Item = (&str, String)> {
+    text.lines().filter_map(|line| {
+        let (key, value) = line.split_once('=')?;
+        let value = value.trim().strip_prefix('"')?.strip_suffix('"')?;
+        Some((key, value.replace("\\\"", "\"").replace("\\n", "\n").replace("\\\\", "\\")))
+    })
+}
+
+fn parse<T: FromStr>(text: &str) -> Option<T> {
+    text.parse().ok()
+}
+
+fn parse_bool(text: &str) -> Option<bool> {
+    match text.to_ascii_lowercase().as_str() {
+        "true" => Some(true),
+        "false" => Some(false),
+        _ => None,
+    }
+}
+
+fn parse_port(text: &str) -> Option<u16> {
+    parse(text).filter(|port| *port != 0)
+}
+
+/// Decimal, or hexadecimal behind 0x, as iptables takes it.
+fn parse_mark(text: &str) -> Option<u32> {
+    let mark = match text.strip_prefix("0x") {
+        Some(digits) => u32::from_str_radix(digits, 16).ok(),
+        None => parse(text),
+    };
+    mark.filter(|mark| *mark != 0)
+}
+
+fn parse_seconds(text: &str) -> Option<Duration> {
+    let seconds: f64 = parse(text)?;
+    (0.0..=3600.0).contains(&seconds).then(|| Duration::from_secs_f64(seconds))
+}
+
+/// The processors that the cgroup leaves us, one kept for the agent; the pipeline has a thread of its own.
+fn default_workers() -> usize {
+    std::thread::available_parallelism().map_or(1, |cores| cores.get().saturating_sub(1).clamp(1, 4))
+}
+
+struct Shown<T>(Option<T>);
+
+impl<T: fmt::Display> fmt::Display for Shown<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.as_ref().map_or(Ok(()), |value| value.fmt(f))
+    }
+}
+
+struct Seconds(Duration);
+
+impl fmt::Display for Seconds {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.as_secs_f64().fmt(f)
+    }
+}
+
+struct Millis(u64);
+
+impl From<Millis> for Duration {
+    fn from(millis: Millis) -> Self {
+        Duration::from_millis(millis.0)
+    }
+}
+
+impl fmt::Display for Millis {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl fmt::Display for ExportProtocol {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            ExportProtocol::Grpc => "grpc",
+            ExportProtocol::HttpProtobuf => "http/protobuf",
+        })
+    }
+}
+
+/// Read by `iptables/init.sh`, which may share the environment of `sidetrace check`.
+const REDIRECT: &str = "SIDETRACE_REDIRECT_";
+const GRPC_PATH: &str = "/opentelemetry.proto.collector.trace.v1.TraceService/Export";
+const DOWNWARD: [(&str, &str); 5] = [
+    ("SIDETRACE_POD_NAME", semconv::K8S_POD_NAME),
+    ("SIDETRACE_POD_UID", semconv::K8S_POD_UID),
+    ("SIDETRACE_POD_NAMESPACE", semconv::K8S_NAMESPACE_NAME),
+    ("SIDETRACE_NODE_NAME", semconv::K8S_NODE_NAME),
+    ("SIDETRACE_CONTAINER_NAME", semconv::K8S_CONTAINER_NAME),
+];
+const OWN: [&str; 18] = [
+    "SIDETRACE_CONFIG",
+    "SIDETRACE_OUTBOUND_PORT",
+    "SIDETRACE_INBOUND_PORT",
+    "SIDETRACE_HEALTH_PORT",
+    "SIDETRACE_UID",
+    "SIDETRACE_GID",
+    "SIDETRACE_MARK",
+    "SIDETRACE_WORKERS",
+    "SIDETRACE_DRAIN_TIMEOUT",
+    "SIDETRACE_FLUSH_TIMEOUT",
+    "SIDETRACE_LOG",
+    "SIDETRACE_LOG_FORMAT",
+    "SIDETRACE_POD_NAME",
+    "SIDETRACE_POD_UID",
+    "SIDETRACE_POD_NAMESPACE",
+    "SIDETRACE_NODE_NAME",
+    "SIDETRACE_CONTAINER_NAME",
+    "SIDETRACE_PODINFO",
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn with(pairs: &[(&str, &str)]) -> Result<Assembled, Problems> {
+        let variables = pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+        assemble(variables, |path| {
+            (path == "/etc/podinfo/annotations").then(|| {
+                "kubernetes.io/config.seen=\"2026\"\nresource.opentelemetry.io/service.version=\"1.\\\"2\\\"\"\n"
+                    .to_owned()
+            })
+        })
+    }
+
+    fn attribute(assembled: &Assembled, name: &str) -> Option<String> {
+        let found = assembled.config.resource.iter().find(|attribute| attribute.key.as_str() == name)?;
+        Some(found.value.to_string())
+    }
+
+    #[test]
+    fn nothing_configured_works_and_exports_nothing() {
+        let assembled = with(&[]).unwrap();
+        assert_eq!(assembled.config.export, None);
+        assert_eq!((assembled.config.outbound_port, assembled.config.health_port), (15101, 15120));
+        assert_eq!(attribute(&assembled, "service.name").unwrap(), "unknown_service");
+        assert!(assembled.warnings.is_empty());
+        assert!(assembled.settings.iter().all(|setting| setting.source == "default"));
+    }
+
+    #[test]
+    fn every_problem_of_our_own_settings_is_named_at_once() {
+        let problems = with(&[
+            ("SIDETRACE_OUTBUOND_PORT", "1"),
+            ("SIDETRACE_OUTBOUND_PORT", "70000"),
+            ("SIDETRACE_MARK", "0"),
+            ("SIDETRACE_LOG_FORMAT", "xml"),
+            ("SIDETRACE_DRAIN_TIMEOUT", "-1"),
+            ("SIDETRACE_WORKERS", ""),
+            ("SIDETRACE_REDIRECT_OUTBOUND_PORTS", "read by the init script"),
+            ("SIDETRACE_PORT", "tcp://10.0.0.1:4317"),
+            ("SIDETRACE_PORT_4317_TCP_ADDR", "10.0.0.1"),
+            ("SIDETRACE_SERVICE_HOST", "10.0.0.1"),
+            ("OTEL_EXPORTER_OTLP_ENDPOINT", "https://collector:4318"),
+        ])
+        .unwrap_err();
+        let text = problems.to_string();
+        for part in
+            ["6 problem(s)", "SIDETRACE_OUTBUOND_PORT", "\"70000\"", "SIDETRACE_MARK", "\"xml\"", "\"-1\"", "https"]
+        {
+            assert!(text.contains(part), "{part} in {text}");
+        }
+    }
+
+    #[test]
+    fn a_bad_value_of_opentelemetrys_warns_and_the_default_holds() {
+        let assembled = with(&[
+            ("OTEL_BSP_SCHEDULE_DELAY", "soon"),
+            ("OTEL_BSP_MAX_QUEUE_SIZE", "100"),
+            ("OTEL_EXPORTER_OTLP_PROTOCOL", "http/json"),
+            ("OTEL_RESOURCE_ATTRIBUTES", "a=1,b"),
+        ])
+        .unwrap();
+        assert_eq!(assembled.warnings.len(), 3, "{:?}", assembled.warnings);
+        let batch = assembled.config.batch;
+        assert_eq!(batch.schedule_delay, Duration::from_secs(5));
+        assert_eq!((batch.max_queue_size, batch.max_export_batch_size), (100, 100));
+        assert_eq!(attribute(&assembled, "a"), None);
+    }
+
+    #[test]
+    fn endpoints_are_put_together_as_the_specification_says() {
+        let table: [(&[(&str, &str)], &str); 7] = [
+            (&[("OTEL_EXPORTER_OTLP_ENDPOINT", "http://c:4318")], "http://c:4318/v1/traces"),
+            (&[("OTEL_EXPORTER_OTLP_ENDPOINT", "http://c:4318/base/")], "http://c:4318/base/v1/traces"),
+            (&[("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "http://c:4318/as/is")], "http://c:4318/as/is"),
+            (&[("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "http://c:4318")], "http://c:4318/"),
+            (
+                &[
+                    ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://a:1"),
+                    ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "http://b:2/x"),
+                ],
+                "http://b:2/x",
+            ),
+            (
+                &[
+                    ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://[fd00::1]:4317/ignored"),
+                    ("OTEL_EXPORTER_OTLP_PROTOCOL", "grpc"),
+                ],
+                "http://[fd00::1]:4317/opentelemetry.proto.collector.trace.v1.TraceService/Export",
+            ),
+            (
+                &[("OTEL_EXPORTER_OTLP_ENDPOINT", "c:4317"), ("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "grpc")],
+                "http://c:4317/opentelemetry.proto.collector.trace.v1.TraceService/Export",
+            ),
+        ];
+        for (variables, expected) in table {
+            assert_eq!(with(variables).unwrap().config.export.unwrap().endpoint, expected);
+        }
+        for bad in ["http://", "ftp://c", "not a url", "http://user:secret@c"] {
+            assert!(with(&[("OTEL_EXPORTER_OTLP_ENDPOINT", bad)]).is_err(), "{bad}");
+        }
+        for off in [("OTEL_SDK_DISABLED", "true"), ("OTEL_TRACES_EXPORTER", "none")] {
+            assert_eq!(with(&[("OTEL_EXPORTER_OTLP_ENDPOINT", "http://c"), off]).unwrap().config.export, None);
+        }
+    }
+
+    #[test]
+    fn export_headers_are_decoded_and_never_shown() {
+        let assembled = with(&[
+            ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://c"),
+            ("OTEL_EXPORTER_OTLP_HEADERS", "Authorization=Bearer%20s3cret, x-tenant = a , broken"),
+        ])
+        .unwrap();
+        let export = assembled.config.export.as_ref().unwrap();
+        assert_eq!(export.headers["authorization"], "Bearer s3cret");
+        assert_eq!(export.headers["x-tenant"], "a");
+        assert_eq!(assembled.warnings.len(), 1);
+        assert!(!format!("{assembled:?}").contains("s3cret"));
+    }
+
+    #[test]
+    fn the_resource_is_what_the_user_says_before_what_kubernetes_says() {
+        let kubernetes = [
+            ("SIDETRACE_POD_NAME", "agent-7d4b"),
+            ("SIDETRACE_POD_NAMESPACE", "prod"),
+            ("SIDETRACE_CONTAINER_NAME", "agent"),
+        ];
+        let assembled = with(&kubernetes).unwrap();
+        assert_eq!(attribute(&assembled, "service.name").unwrap(), "agent-7d4b");
+        assert_eq!(attribute(&assembled, "service.namespace").unwrap(), "prod");
+        assert_eq!(attribute(&assembled, "service.instance.id").unwrap(), "prod.agent-7d4b.agent");
+        assert_eq!(attribute(&assembled, "service.version").unwrap(), "1.\"2\"");
+        let mut all = kubernetes.to_vec();
+        all.push((
+            "OTEL_RESOURCE_ATTRIBUTES",
+            "service.name=ours,k8s.pod.name=named%2Cso, deployment.environment.name = test",
+        ));
+        let assembled = with(&all).unwrap();
+        assert_eq!(attribute(&assembled, "service.name").unwrap(), "ours");
+        assert_eq!(attribute(&assembled, "k8s.pod.name").unwrap(), "named,so");
+        assert_eq!(attribute(&assembled, "deployment.environment.name").unwrap(), "test");
+        all.push(("OTEL_SERVICE_NAME", "wins"));
+        assert_eq!(attribute(&with(&all).unwrap(), "service.name").unwrap(), "wins");
+    }
+}

@@ -1,0 +1,156 @@
+//! The telemetry plane, on a thread of its own: queue -> measure -> enrich -> buffer -> sampling -> route -> batch ->
+//! deliver.
+//!
+//! Each stage is a plain function or a small value, called in this order by [`Pipeline::run`]. Nothing here is ever
+//! waited for by a call.
+
+mod batch;
+mod buffer;
+mod enrich;
+mod measure;
+mod route;
+mod sampling;
+
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use opentelemetry_proto::tonic::resource::v1::Resource;
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+use crate::exporters::{self, Delivered, Exporter};
+use crate::telemetry::{Loss, Metrics};
+use crate::trace::SpanSource;
+
+/// The stages and what they are set to.
+#[derive(Debug)]
+pub struct Pipeline {
+    /// Finished spans.
+    pub source: SpanSource,
+    /// The observed workload.
+    pub resource: Resource,
+    /// Where spans go; `None` if no backend is configured.
+    pub exporter: Option<Box<dyn Exporter>>,
+    /// How spans are gathered.
+    pub limits: Limits,
+    /// Counts.
+    pub metrics: Arc<Metrics>,
+}
+
+/// `OTEL_BSP_*`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// How long spans gather before a batch leaves.
+    pub schedule_delay: Duration,
+    /// The most spans that wait for delivery, those under way included.
+    pub max_queue_size: usize,
+    /// The most spans in one request.
+    pub max_export_batch_size: usize,
+    /// The longest that one request may take.
+    pub export_timeout: Duration,
+}
+
+impl Pipeline {
+    /// Runs until `stop`, then delivers what is left until `give_up`, and counts the rest lost.
+    pub async fn run(mut self, stop: CancellationToken, give_up: CancellationToken) {
+        let mut buffer = buffer::Buffer::new(self.limits.max_queue_size);
+        let mut stopping = false;
+        loop {
+            if !stopping {
+                self.gather(&buffer, &stop).await;
+            }
+            stopping = stop.is_cancelled();
+            accept(&mut self.source, &mut buffer, &self.metrics);
+            // What has gathered until now is due; what comes meanwhile leaves with it only if it fills a batch.
+            let mut due = buffer.waiting();
+            while due > 0 || buffer.waiting() >= self.limits.max_export_batch_size {
+                let Some(spans) = batch::next(&mut buffer, self.limits.max_export_batch_size) else { break };
+                due = due.saturating_sub(spans.len());
+                let Some(exporter) = route::backend(self.exporter.as_deref()) else {
+                    self.metrics.lost(Loss::NoBackend, spans.len());
+                    buffer.delivered(spans.len());
+                    continue;
+                };
+                let count = spans.len();
+                let body = batch::encode(&self.resource, spans);
+                let mut delivery = pin!(exporters::deliver(exporter, body, self.limits.export_timeout, &self.metrics));
+                let delivered = loop {
+                    tokio::select! {
+                        delivered = &mut delivery => break Some(delivered),
+                        () = self.source.some() => {
+                            // In its own time: a wake-up per span is what this queue is there to avoid.
+                            tokio::select! {
+                                delivered = &mut delivery => break Some(delivered),
+                                () = tokio::time::sleep(GATHER) => {}
+                                () = self.source.full() => {}
+                            }
+                        }
+                        () = give_up.cancelled() => break None,
+                    }
+                    accept(&mut self.source, &mut buffer, &self.metrics);
+                };
+                buffer.delivered(count);
+                self.account(delivered, count);
+                self.metrics.spans_queued.set(buffer.held());
+                if give_up.is_cancelled() {
+                    break;
+                }
+            }
+            if stopping {
+                let left = buffer.held();
+                self.metrics.lost(Loss::Shutdown, left);
+                let (created, exported) = (self.metrics.spans_created.value(), self.metrics.spans_exported.value());
+                info!(created, exported, left, "pipeline stopped");
+                return;
+            }
+        }
+    }
+
+    /// Waits until spans are due: a batch is full, or the first of them has waited for the schedule's delay.
+    async fn gather(&self, buffer: &buffer::Buffer, stop: &CancellationToken) {
+        if buffer.waiting() == 0 {
+            tokio::select! {
+                () = self.source.some() => {}
+                () = stop.cancelled() => return,
+            }
+        }
+        tokio::select! {
+            () = tokio::time::sleep(self.limits.schedule_delay) => {}
+            () = self.source.full() => {}
+            () = stop.cancelled() => {}
+        }
+    }
+
+    fn account(&self, delivered: Option<Delivered>, count: usize) {
+        match delivered {
+            Some(Delivered::All) => self.metrics.spans_exported.add(count as u64),
+            Some(Delivered::Partly { rejected, message }) => {
+                let rejected = rejected.min(count);
+                warn!(rejected, message, "the backend refused some spans");
+                self.metrics.lost(Loss::PartiallyRejected, rejected);
+                self.metrics.spans_exported.add((count - rejected) as u64);
+            }
+            Some(Delivered::Refused(reason)) => {
+                warn!(spans = count, reason, "the backend refused a batch for good");
+                self.metrics.lost(Loss::Rejected, count);
+            }
+            None => {
+                warn!(spans = count, "no time left to deliver");
+                self.metrics.lost(Loss::Shutdown, count);
+            }
+        }
+    }
+}
+
+/// The stages that every finished span passes at once, whatever the backend does.
+fn accept(source: &mut SpanSource, buffer: &mut buffer::Buffer, metrics: &Metrics) {
+    let mut spans = source.drain();
+    measure::fold(&spans, metrics);
+    enrich::enrich(&mut spans);
+    sampling::keep(&mut spans, metrics);
+    buffer.push(spans, metrics);
+    metrics.spans_queued.set(buffer.held());
+}
+
+const GATHER: Duration = Duration::from_millis(100);
