@@ -1,0 +1,201 @@
+//! Binds every socket, wires every part, runs, drains: the only file that knows them all.
+//!
+//! Two runtimes: the data plane's workers, and one thread for the telemetry plane, which outlives the data plane by the
+//! time that the last spans need.
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tracing::{error, info, warn};
+
+use crate::admin::{self, Health};
+use crate::config::Config;
+use crate::exporters::Exporter;
+use crate::exporters::otlp::Otlp;
+use crate::net::{self, Connector, LoopGuard};
+use crate::pipeline::{Limits, Pipeline};
+use crate::proxy::{self, Proxy};
+use crate::telemetry::Metrics;
+use crate::{otlp, trace};
+
+/// Runs the sidecar until SIGTERM or SIGINT, then drains.
+pub fn run(config: &Config) -> io::Result<()> {
+    raise_open_files();
+    let metrics = Arc::new(Metrics::default());
+    let (sink, source) =
+        trace::channel(config.batch.max_queue_size.max(SINK), config.batch.max_export_batch_size, metrics.clone());
+    let telemetry = TelemetryPlane::start(config, source, metrics.clone())?;
+    let connector = Connector { mark: config.mark };
+    let proxy = Proxy {
+        connector,
+        guard: Arc::new(LoopGuard::new(config.own_ports.clone())),
+        sink,
+        metrics: metrics.clone(),
+        tasks: TaskTracker::new(),
+        drain: CancellationToken::new(),
+    };
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(config.workers)
+        .thread_name("proxy")
+        .enable_all()
+        .build()?;
+    let outcome = runtime.block_on(data_plane(config, proxy, Arc::new(Health::new(metrics))));
+    // Ends what is left after the deadline: its spans go to the sink as it drops.
+    runtime.shutdown_timeout(Duration::from_secs(1));
+    telemetry.stop(config.flush_timeout);
+    outcome
+}
+
+async fn data_plane(config: &Config, proxy: Proxy, health: Arc<Health>) -> io::Result<()> {
+    // Before anything is served: a SIGTERM from now on drains, for PID 1 too, which has no default action.
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let listeners = net::listen_loopback(config.outbound_port)
+        .map_err(|error| named("SIDETRACE_OUTBOUND_PORT", config.outbound_port, &error))?;
+    let health_listener = net::listen_everywhere(config.health_port)
+        .map_err(|error| named("SIDETRACE_HEALTH_PORT", config.health_port, &error))?;
+    tokio::spawn(admin::serve(health_listener, health.clone()));
+    let abort = CancellationToken::new();
+    let connections = TaskTracker::new();
+    let accepting: Vec<_> = listeners
+        .into_iter()
+        .map(|listener| tokio::spawn(accept(listener, proxy.clone(), connections.clone(), abort.clone())))
+        .collect();
+    health.set_ready(true);
+    info!(
+        version = env!("CARGO_PKG_VERSION"),
+        outbound = config.outbound_port,
+        health = config.health_port,
+        workers = config.workers,
+        export = config.export.as_ref().map(|export| export.endpoint.to_string()),
+        "ready"
+    );
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+        ended = futures_util::future::select_all(accepting) => {
+            error!("a listener stopped: {:?}", ended.0);
+            return Err(io::Error::other("a listener stopped"));
+        }
+    }
+    health.set_ready(false);
+    info!(open = proxy.metrics.connections_open.value(), deadline = ?config.drain_timeout, "draining");
+    proxy.drain.cancel();
+    connections.close();
+    proxy.tasks.close();
+    let drained = async { tokio::join!(connections.wait(), proxy.tasks.wait()) };
+    tokio::select! {
+        _ = drained => info!("drained"),
+        () = tokio::time::sleep(config.drain_timeout) => {
+            warn!(open = proxy.metrics.connections_open.value(), "the drain's deadline passed: closing what is left");
+        }
+        // A second signal is impatience.
+        _ = terminate.recv() => warn!("told again: closing what is left"),
+        _ = interrupt.recv() => warn!("told again: closing what is left"),
+    }
+    abort.cancel();
+    // What was aborted drops at once; its spans must be in the sink before the pipeline stops.
+    let _ = tokio::time::timeout(ABORT, async { tokio::join!(connections.wait(), proxy.tasks.wait()) }).await;
+    Ok(())
+}
+
+/// Accepts until the drain begins. A connection's task ends with the connection, or with `abort`.
+async fn accept(listener: TcpListener, proxy: Proxy, connections: TaskTracker, abort: CancellationToken) {
+    let proxy = Arc::new(proxy);
+    loop {
+        let accepted = tokio::select! {
+            biased;
+            () = proxy.drain.cancelled() => return,
+            accepted = listener.accept() => accepted,
+        };
+        match accepted {
+            Ok((client, peer)) => {
+                let (proxy, abort) = (proxy.clone(), abort.clone());
+                connections.spawn(async move {
+                    abort.run_until_cancelled(proxy::serve(&proxy, client, peer)).await;
+                });
+            }
+            // The client that gave up before it was accepted.
+            Err(error) if matches!(error.kind(), io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset) => {
+            }
+            Err(error) => {
+                warn!(%error, "accept");
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+            }
+        }
+    }
+}
+
+/// The pipeline's thread.
+struct TelemetryPlane {
+    thread: std::thread::JoinHandle<()>,
+    stop: CancellationToken,
+    give_up: CancellationToken,
+}
+
+impl TelemetryPlane {
+    fn start(config: &Config, source: trace::SpanSource, metrics: Arc<Metrics>) -> io::Result<Self> {
+        let (stop, give_up) = (CancellationToken::new(), CancellationToken::new());
+        let connector = Connector { mark: config.mark };
+        let (export, batch) = (config.export.clone(), config.batch);
+        let resource = otlp::resource(&config.resource);
+        let tokens = (stop.clone(), give_up.clone());
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let thread = std::thread::Builder::new().name("pipeline".into()).spawn(move || {
+            runtime.block_on(async move {
+                let limits = Limits {
+                    schedule_delay: batch.schedule_delay,
+                    max_queue_size: batch.max_queue_size,
+                    max_export_batch_size: batch.max_export_batch_size,
+                    export_timeout: export.as_ref().map_or(Duration::ZERO, |export| export.timeout),
+                };
+                let exporter = export.map(|export| Box::new(Otlp::new(&export, connector)) as Box<dyn Exporter>);
+                let pipeline = Pipeline { source, resource, exporter, limits, metrics };
+                pipeline.run(tokens.0, tokens.1).await;
+            });
+        })?;
+        Ok(Self { thread, stop, give_up })
+    }
+
+    fn stop(self, patience: Duration) {
+        self.stop.cancel();
+        let (done, waited) = std::sync::mpsc::channel::<()>();
+        let give_up = self.give_up;
+        let watch = std::thread::spawn(move || {
+            // Ends by the time or by the sender's drop.
+            if waited.recv_timeout(patience) == Err(std::sync::mpsc::RecvTimeoutError::Timeout) {
+                give_up.cancel();
+            }
+        });
+        if self.thread.join().is_err() {
+            error!("the telemetry plane has failed; its spans are lost");
+        }
+        drop(done);
+        let _ = watch.join();
+    }
+}
+
+/// Every proxied connection takes two descriptors; the soft limit of 1,024 is for programs that use `select`.
+fn raise_open_files() {
+    if let Ok((soft, hard)) = getrlimit(Resource::RLIMIT_NOFILE)
+        && soft < hard
+        && let Err(error) = setrlimit(Resource::RLIMIT_NOFILE, hard, hard)
+    {
+        warn!(%error, soft, hard, "open files");
+    }
+}
+
+fn named(setting: &str, port: u16, error: &io::Error) -> io::Error {
+    io::Error::new(error.kind(), format!("{setting}: cannot listen on port {port}: {error}"))
+}
+
+/// Spans between a worker and the pipeline, at least: they are there only until the pipeline's thread gets to run.
+const SINK: usize = 8192;
+const ABORT: Duration = Duration::from_secs(2);
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);

@@ -1,0 +1,98 @@
+//! argv -> one subcommand -> exit code.
+
+mod check;
+
+use std::io::Write;
+use std::process::ExitCode;
+
+use clap::{Arg, ArgAction, Command};
+use tracing::{error, warn};
+
+use crate::config::assembly::{self, Assembled, Problems};
+use crate::{app, telemetry};
+
+/// The program. Exit codes: 0 done, 1 failed, 2 wrong usage or configuration.
+pub fn main() -> ExitCode {
+    let matches = command().get_matches();
+    match matches.subcommand() {
+        Some(("check", matches)) => with_config(|assembled| {
+            let ipv6 = matches.get_one::<String>("ipv6").map_or("auto", String::as_str);
+            check::run(&assembled.config, ipv6, matches.get_flag("quiet"))
+        }),
+        Some(("config", _)) => with_config(|assembled| print_config(&assembled)),
+        _ => with_config(|assembled| proxy(&assembled)),
+    }
+}
+
+fn command() -> Command {
+    let ipv6 = Arg::new("ipv6")
+        .long("ipv6")
+        .value_name("WHEN")
+        .value_parser(["auto", "on", "off"])
+        .default_value("auto")
+        .help("Check IPv6 too: auto = where the namespace has an IPv6 route");
+    let quiet = Arg::new("quiet").long("quiet").short('q').action(ArgAction::SetTrue).help("Print only what is wrong");
+    Command::new("sidetrace")
+        .version(env!("CARGO_PKG_VERSION"))
+        .about("Distributed tracing for AI agents, without a line of agent code changed")
+        .after_help("Settings come from the environment; `sidetrace config` lists them with their values.")
+        .subcommand_required(true)
+        .arg_required_else_help(true)
+        .subcommand(Command::new("proxy").about("Run the sidecar: proxy, telemetry pipeline, health and metrics"))
+        .subcommand(
+            Command::new("check")
+                .about("Prove that this namespace's traffic is redirected to the sidecar, or say what to do")
+                .after_help(
+                    "Run it as the agent's user: the sidecar's own user is exempt. Exit code 0 means redirected.",
+                )
+                .arg(ipv6)
+                .arg(quiet),
+        )
+        .subcommand(Command::new("config").about("Print the configuration in force, and where each value came from"))
+}
+
+fn with_config(run: impl FnOnce(Assembled) -> ExitCode) -> ExitCode {
+    match assembly::from_process() {
+        Ok(assembled) => run(assembled),
+        Err(problems) => refuse(&problems),
+    }
+}
+
+fn refuse(problems: &Problems) -> ExitCode {
+    let _ = writeln!(std::io::stderr(), "sidetrace: {problems}");
+    ExitCode::from(2)
+}
+
+fn proxy(assembled: &Assembled) -> ExitCode {
+    telemetry::start_log(&assembled.config.log.filter, assembled.config.log.json);
+    for warning in &assembled.warnings {
+        warn!("{warning}");
+    }
+    match app::run(&assembled.config) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            error!(%error, "stopped");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn print_config(assembled: &Assembled) -> ExitCode {
+    let mut out = std::io::stdout().lock();
+    let width = assembled.settings.iter().map(|setting| setting.name.len()).max().unwrap_or_default();
+    let written = assembled
+        .settings
+        .iter()
+        .try_for_each(|setting| writeln!(out, "{:width$}  {:<11}  {}", setting.name, setting.source, setting.value));
+    let resource = assembled.config.resource.iter().try_for_each(|attribute| {
+        writeln!(out, "{:width$}  {:<11}  {}={}", "(resource)", "in force", attribute.key, attribute.value)
+    });
+    for warning in &assembled.warnings {
+        let _ = writeln!(std::io::stderr(), "sidetrace: {warning}");
+    }
+    // A closed pipe is the reader's choice.
+    match written.and(resource) {
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => ExitCode::FAILURE,
+        _ => ExitCode::SUCCESS,
+    }
+}

@@ -1,0 +1,30 @@
+//! Sidetrace: a transparent sidecar proxy that gives any AI agent distributed tracing without a line of agent code
+//! changed.
+//!
+//! # The life of a connection
+//! `iptables/init.sh` redirects the agent's TCP to the outbound port. [`app`] accepts; [`proxy::serve`] asks [`net`] where
+//! the connection wanted to go, connects there, and lets [`detect`] read who speaks first and what they say. HTTP goes
+//! through [`stack`]: [`stitch::place`] fixes the ids, [`trace::propagation`] writes them into the headers, a span records
+//! the call, the request goes up the one upstream connection that belongs to the client's. Anything else, TLS included, is
+//! passed through unread and leaves one span.
+//!
+//! # The life of a span
+//! A [`trace::ActiveSpan`] is sent to the [`trace::SpanSink`] when its last handle drops, however the call ended. On a
+//! thread of its own [`pipeline`] takes what has gathered, turns it into [`otlp`] and hands batches to [`exporters`].
+//! What is lost on the way is counted in [`telemetry::Metrics`], by stage and reason, and [`admin`] shows it.
+
+pub mod admin;
+pub mod app;
+pub mod check;
+pub mod cli;
+pub mod config;
+pub mod detect;
+pub mod exporters;
+pub mod net;
+pub mod otlp;
+pub mod pipeline;
+pub mod proxy;
+pub mod stack;
+pub mod stitch;
+pub mod telemetry;
+pub mod trace;
