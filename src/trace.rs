@@ -116,46 +116,58 @@ pub struct ActiveSpan(Arc<Active>);
 #[derive(Debug)]
 struct Active {
     // Locked by the one task that drives the call, a few times a call: never contended.
-    span: Mutex<Option<Span>>,
+    state: Mutex<State>,
     sink: SpanSink,
+}
+
+#[derive(Debug)]
+struct State {
+    // Taken by the drop.
+    span: Option<Span>,
+    concluded: bool,
 }
 
 impl ActiveSpan {
     /// Opens a span that will be sent to `sink`.
     pub fn new(span: Span, sink: SpanSink) -> Self {
-        Self(Arc::new(Active { span: Mutex::new(Some(span)), sink }))
+        Self(Arc::new(Active { state: Mutex::new(State { span: Some(span), concluded: false }), sink }))
     }
 
     /// Changes the record.
     pub fn update(&self, change: impl FnOnce(&mut Span)) {
-        if let Some(span) = self.0.lock().as_mut() {
+        if let Some(span) = &mut self.0.lock().span {
             change(span);
         }
     }
 
     /// Says how the call ended, and when: now. The first conclusion stays.
     pub fn conclude(&self, end: End) {
-        self.update(|span| {
-            if span.end == span.start {
-                span.end = SystemTime::now();
-                span.outcome = end;
-            }
-        });
+        self.0.lock().conclude(end);
+    }
+}
+
+impl State {
+    fn conclude(&mut self, end: End) {
+        if let Some(span) = self.span.as_mut().filter(|_| !self.concluded) {
+            span.end = SystemTime::now();
+            span.outcome = end;
+            self.concluded = true;
+        }
     }
 }
 
 impl Active {
-    fn lock(&self) -> MutexGuard<'_, Option<Span>> {
-        self.span.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Drop for Active {
     fn drop(&mut self) {
-        let Some(mut span) = self.lock().take() else { return };
-        if span.end == span.start {
-            span.end = SystemTime::now();
-        }
+        let mut state = self.lock();
+        state.conclude(End::Cancelled);
+        let Some(mut span) = state.span.take() else { return };
+        drop(state);
         if span.outcome != End::Complete {
             span.push(semconv::SIDETRACE_END, span.outcome.as_str());
         }
@@ -195,6 +207,18 @@ mod tests {
         assert_eq!(span.outcome, End::Cancelled);
         assert_eq!(span.attributes, [KeyValue::new(semconv::SIDETRACE_END, "cancelled")]);
         assert!(!span.error);
+    }
+
+    #[test]
+    fn the_first_conclusion_stays_wherever_the_start_was_set_to() {
+        let (sink, mut source) = channel(8, 1, Arc::new(Metrics::default()));
+        let mut begun_earlier = Span::new(placement(), "connect");
+        begun_earlier.start -= std::time::Duration::from_secs(1);
+        let span = ActiveSpan::new(begun_earlier, sink);
+        span.conclude(End::Broken);
+        span.conclude(End::Complete);
+        drop(span);
+        assert_eq!(source.drain().remove(0).outcome, End::Broken);
     }
 
     #[test]

@@ -389,8 +389,9 @@ fn parse_port(text: &str) -> Option<u16> {
     parse(text).filter(|port| *port != 0)
 }
 
-/// Decimal, or hexadecimal behind 0x, as iptables takes it.
+/// Decimal, or hexadecimal behind 0x, as iptables takes it; a mask behind a slash is iptables' alone.
 fn parse_mark(text: &str) -> Option<u32> {
+    let text = text.split('/').next()?;
     let mark = match text.strip_prefix("0x") {
         Some(digits) => u32::from_str_radix(digits, 16).ok(),
         None => parse(text),

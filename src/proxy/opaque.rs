@@ -3,7 +3,8 @@
 use std::cell::RefCell;
 use std::io::{self, Read};
 use std::net::Shutdown;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::pin::{Pin, pin};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::SystemTime;
 
 use bytes::Bytes;
@@ -32,22 +33,20 @@ pub(super) async fn pass(
 ) {
     let span = ActiveSpan::new(span(target, reason, hello, begun), proxy.sink.clone());
     let counted = Counted { sent: AtomicU64::new(0), received: AtomicU64::new(0), span: &span };
-    let up = copy(&client, &upstream, from_client, &counted.sent);
-    let down = copy(&upstream, &client, from_upstream, &counted.received);
-    let ended = tokio::try_join!(async { up.await.map_err(|failed| failed.seen_from(true)) }, async {
-        down.await.map_err(|failed| failed.seen_from(false))
-    },);
-    match ended {
-        Ok(_) => span.conclude(End::Complete),
-        Err((true, _)) => {
-            upstream.abort();
-            span.conclude(End::Cancelled);
-        }
-        Err((false, error)) => {
-            client.abort();
-            span.update(|span| span.fail(stack::io_error_type(&error)));
-            span.conclude(End::Broken);
-        }
+    let (client_done, upstream_done) = (AtomicBool::new(false), AtomicBool::new(false));
+    let up = pin!(copy(&client, &upstream, from_client, &counted.sent, &client_done));
+    let down = pin!(copy(&upstream, &client, from_upstream, &counted.received, &upstream_done));
+    let Some((by_client, error)) = both(up, down).await else { return span.conclude(End::Complete) };
+    let (other, done) = if by_client { (&upstream, &client_done) } else { (&client, &upstream_done) };
+    other.abort();
+    if done.load(Ordering::Relaxed) {
+        // It had said all it had to say before it was gone: many programs close without reading the last bytes.
+        span.conclude(End::Complete);
+    } else if by_client {
+        span.conclude(End::Cancelled);
+    } else {
+        span.update(|span| span.fail(stack::io_error_type(&error)));
+        span.conclude(End::Broken);
     }
 }
 
@@ -93,6 +92,28 @@ impl Drop for Counted<'_> {
     }
 }
 
+/// Runs both directions to their ends. If one side failed: which, and how.
+async fn both(
+    mut up: Pin<&mut impl Future<Output = Result<(), Failed>>>,
+    mut down: Pin<&mut impl Future<Output = Result<(), Failed>>>,
+) -> Option<(bool, io::Error)> {
+    let (upwards, first) = tokio::select! {
+        ended = &mut up => (true, ended),
+        ended = &mut down => (false, ended),
+    };
+    let rest = async { if upwards { down.await } else { up.await } };
+    match first {
+        Ok(()) => rest.await.err().map(|failed| failed.seen_from(!upwards)),
+        // Nothing more comes from that side, and nothing can be said to it.
+        Err(failed) if failed.reading => Some(failed.seen_from(upwards)),
+        // Nothing can be said to that side; what it said before it went is still there, and its end behind it.
+        Err(failed) => {
+            let _ = rest.await;
+            Some(failed.seen_from(upwards))
+        }
+    }
+}
+
 struct Failed {
     reading: bool,
     error: io::Error,
@@ -114,7 +135,13 @@ impl Failed {
 }
 
 /// One direction: `first`, then what comes, then the FIN.
-async fn copy(from: &TcpStream, to: &TcpStream, first: Bytes, count: &AtomicU64) -> Result<(), Failed> {
+async fn copy(
+    from: &TcpStream,
+    to: &TcpStream,
+    first: Bytes,
+    count: &AtomicU64,
+    done: &AtomicBool,
+) -> Result<(), Failed> {
     write(to, &first).await.map_err(Failed::writing)?;
     count.fetch_add(first.len() as u64, Ordering::Relaxed);
     drop(first);
@@ -132,6 +159,7 @@ async fn copy(from: &TcpStream, to: &TcpStream, first: Bytes, count: &AtomicU64)
             Err(error) => return Err(Failed::reading(error)),
         }
     }
+    done.store(true, Ordering::Relaxed);
     match SockRef::from(to).shutdown(Shutdown::Write) {
         Err(error) if error.kind() != io::ErrorKind::NotConnected => Err(Failed::writing(error)),
         _ => Ok(()),

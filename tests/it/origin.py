@@ -1,0 +1,161 @@
+#!/usr/bin/env python3
+"""An ordinary server for the tests, in one of several modes; says what reached it as JSON lines, before it answers.
+
+    origin.py http PORT            HTTP/1.1: the standard library's server
+    origin.py tls PORT CERTIFICATE the same over TLS
+    origin.py grpc PORT            grpcio: test.Echo/Unary and test.Echo/Bidi
+It listens on IPv4 and IPv6. The answer repeats what was received but for the trace headers, so that it must be the same
+whether a proxy was on the way or not."""
+import hashlib
+import json
+import socket
+import ssl
+import sys
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+TRACE = ("traceparent", "tracestate")
+
+
+def say(**what):
+    print(json.dumps({"call": what}, separators=(",", ":")), flush=True)
+
+
+class Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    wbufsize = -1
+
+    def handle_one(self):
+        length, chunked = self.headers.get("Content-Length"), self.headers.get("Transfer-Encoding") == "chunked"
+        body = self.read_chunks() if chunked else self.rfile.read(int(length or 0))
+        received = [[name, value] for name, value in self.headers.items()]
+        say(path=self.path, method=self.command, version=self.request_version,
+            traceparent=[value for name, value in received if name.lower() == "traceparent"],
+            tracestate=[value for name, value in received if name.lower() == "tracestate"])
+        route = self.path.split("?")[0]
+        if route == "/cut":
+            self.start(200, [("Content-Length", "1000")])
+            self.wfile.write(b"only the beginning")
+            self.wfile.flush()
+            self.connection.shutdown(socket.SHUT_RDWR)
+            self.close_connection = True
+        elif route == "/reset":
+            self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
+            self.close_connection = True
+            self.rfile.close()
+            self.connection.close()
+        elif route == "/never":
+            self.rfile.read(1)  # until the client goes
+            say(path=route, gone=True)
+            self.close_connection = True
+        elif route == "/stream":
+            self.start(200, [("Transfer-Encoding", "chunked"), ("Content-Type", "text/event-stream")])
+            for part in (b"data: one\n\n", b"data: two\n\n", b"data: three\n\n", b""):
+                self.wfile.write(b"%x\r\n%s\r\n" % (len(part), part))
+                self.wfile.flush()
+        elif route == "/large":
+            part = hashlib.sha256(b"large").digest() * 2048
+            self.start(200, [("Content-Length", str(len(part) * 64))])
+            for _ in range(64):
+                self.wfile.write(part)
+        elif route == "/empty":
+            self.start(204, [("X-Empty", "yes")])
+        else:
+            status = int(route.rsplit("/", 1)[1]) if route.startswith("/status/") else 200
+            kept = [pair for pair in received if pair[0].lower() not in TRACE]
+            text = json.dumps({"method": self.command, "path": self.path, "headers": kept, "length": len(body),
+                               "sha256": hashlib.sha256(body).hexdigest()}).encode()
+            self.start(status, [("Content-Type", "application/json"), ("X-Mixed-Case", "Kept"), ("x-lower", "kept"),
+                                ("Set-Cookie", "a=1"), ("Set-Cookie", "b=2"), ("Content-Length", str(len(text)))])
+            if self.command != "HEAD":
+                self.wfile.write(text)
+        if not self.close_connection:
+            self.wfile.flush()
+
+    do_GET = do_POST = do_PUT = do_DELETE = do_HEAD = do_OPTIONS = do_PATCH = handle_one
+
+    def start(self, status, headers):
+        self.send_response_only(status)
+        if (self.headers.get("Connection") or "").lower() == "close":
+            headers = [*headers, ("Connection", "close")]  # as RFC 9112, section 9.6 asks for
+        for name, value in headers:
+            self.send_header(name, value)
+        self.end_headers()
+
+    def read_chunks(self):
+        body = b""
+        while size := int(self.rfile.readline().split(b";")[0], 16):
+            body += self.rfile.read(size)
+            self.rfile.readline()
+        while self.rfile.readline().strip():
+            pass
+        return body
+
+    def log_message(self, *_):
+        pass
+
+
+class Server(ThreadingHTTPServer):
+    daemon_threads = True
+    request_queue_size = 128
+
+    def handle_error(self, *_):
+        pass
+
+
+class Server6(Server):
+    address_family = socket.AF_INET6
+
+    def server_bind(self):
+        self.socket.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        super().server_bind()
+
+
+def http(port, certificate=None):
+    servers = [Server(("0.0.0.0", port), Handler), Server6(("::", port), Handler)]
+    for server in servers:
+        if certificate:
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            context.load_cert_chain(certificate)
+            context.set_alpn_protocols(["http/1.1"])
+            server.socket = context.wrap_socket(server.socket, server_side=True)
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+
+
+def grpc_server(port):
+    from concurrent import futures
+
+    import grpc
+
+    def note(context, method):
+        metadata = [(key, value) for key, value in context.invocation_metadata()]
+        say(path=method, traceparent=[value for key, value in metadata if key == "traceparent"],
+            tracestate=[value for key, value in metadata if key == "tracestate"])
+        context.send_initial_metadata((("x-initial", "yes"),))
+        context.set_trailing_metadata((("x-trailing", "yes"), ("x-bytes-bin", b"\0\1\2")))
+
+    def unary(request, context):
+        note(context, "/test.Echo/Unary")
+        if request == b"fail":
+            context.abort(grpc.StatusCode.FAILED_PRECONDITION, "nö, not today")
+        return request[::-1]
+
+    def bidi(requests, context):
+        note(context, "/test.Echo/Bidi")
+        for request in requests:
+            yield request[::-1]
+            yield request
+
+    handlers = {"Unary": grpc.unary_unary_rpc_method_handler(unary), "Bidi": grpc.stream_stream_rpc_method_handler(bidi)}
+    server = grpc.server(futures.ThreadPoolExecutor(8))
+    server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler("test.Echo", handlers),))
+    assert server.add_insecure_port(f"[::]:{port}")
+    server.start()
+    return server
+
+
+if __name__ == "__main__":
+    mode, port, *rest = sys.argv[1:]
+    kept = grpc_server(int(port)) if mode == "grpc" else http(int(port), *rest)
+    print("listening", flush=True)
+    threading.Event().wait()

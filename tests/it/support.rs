@@ -1,0 +1,39 @@
+//! The parts that tests are made of: a [`Pod`] with its namespaces, redirect, sidecar and collector; origins beside it;
+//! unmodified clients inside it.
+
+mod collector;
+mod netns;
+mod pod;
+mod process;
+
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+pub(crate) use collector::{Collector, attribute, integer, text};
+pub(crate) use netns::{Netns, full_uid_map};
+pub(crate) use pod::{Origin, Pod, Sidecar, WORLD_V4, WORLD_V6};
+pub(crate) use process::Process;
+
+/// The project's root.
+pub(crate) fn root() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// The Python with the clients' libraries, which `make test` installs.
+pub(crate) fn python() -> PathBuf {
+    let python = root().join("target/tools/venv/bin/python");
+    assert!(python.exists(), "{} is missing: `make tools` installs it", python.display());
+    python
+}
+
+/// Asks until the answer is yes, for what gives no event to wait for.
+pub(crate) fn until(what: &str, mut yes: impl FnMut() -> bool) {
+    let deadline = Instant::now() + GUARD;
+    while !yes() {
+        assert!(Instant::now() < deadline, "waited {GUARD:?} in vain until {what}");
+        std::thread::park_timeout(Duration::from_millis(10));
+    }
+}
+
+/// Longer than anything takes that does not hang.
+pub(crate) const GUARD: Duration = Duration::from_secs(30);

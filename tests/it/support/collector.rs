@@ -1,0 +1,172 @@
+//! A collector that we did not write (rotel), and behind it the test's own OTLP endpoint, which keeps what arrives.
+
+use std::convert::Infallible;
+use std::io::Read;
+use std::net::TcpListener;
+use std::process::Command;
+use std::sync::{Arc, Condvar, Mutex};
+use std::time::Instant;
+
+use bytes::Bytes;
+use http::{Request, Response};
+use http_body_util::{BodyExt, Full};
+use hyper::body::Incoming;
+use hyper::service::service_fn;
+use hyper_util::rt::TokioIo;
+use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
+use opentelemetry_proto::tonic::common::v1::{KeyValue, any_value::Value};
+use opentelemetry_proto::tonic::resource::v1::Resource;
+use opentelemetry_proto::tonic::trace::v1::Span;
+use prost::Message;
+
+use super::{GUARD, Netns, Process, python, until};
+
+#[derive(Debug)]
+pub(crate) struct Collector {
+    world: Netns,
+    address: String,
+    sink: String,
+    rotel: Option<Process>,
+    kept: Arc<(Mutex<Kept>, Condvar)>,
+    _runtime: tokio::runtime::Runtime,
+}
+
+#[derive(Debug, Default)]
+struct Kept {
+    spans: Vec<Span>,
+    resources: Vec<Resource>,
+}
+
+impl Collector {
+    /// Listens on 4317 (gRPC) and 4318 (HTTP) of `address`.
+    pub(crate) fn start(world: &Netns, address: &str) -> Self {
+        let listener = world.enter(|| TcpListener::bind("127.0.0.1:0").unwrap());
+        let sink = listener.local_addr().unwrap().to_string();
+        let kept = Arc::<(Mutex<Kept>, Condvar)>::default();
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+        runtime.spawn(endpoint(listener, kept.clone()));
+        let mut collector =
+            Self { world: world.clone(), address: address.to_owned(), sink, rotel: None, kept, _runtime: runtime };
+        collector.start_rotel();
+        collector
+    }
+
+    pub(crate) fn start_rotel(&mut self) {
+        let mut find = Command::new(python());
+        find.args(["-c", "import importlib.util as u, pathlib as p; print(p.Path(u.find_spec('rotel').origin).with_name('rotel-agent'))"]);
+        let found = find.output().unwrap();
+        assert!(found.status.success(), "rotel is missing: `make tools` installs it");
+        let mut command = Command::new(String::from_utf8(found.stdout).unwrap().trim());
+        command.args(["start", "--exporter", "otlp", "--otlp-exporter-protocol", "http"]);
+        command.args(["--batch-timeout", "100ms"]);
+        command.arg("--otlp-exporter-endpoint").arg(format!("http://{}", self.sink));
+        command.arg("--otlp-grpc-endpoint").arg(format!("{}:4317", self.address));
+        command.arg("--otlp-http-endpoint").arg(format!("{}:4318", self.address));
+        let rotel = Process::start("rotel", &self.world, command);
+        for port in [4317, 4318] {
+            let address = format!("{}:{port}", self.address);
+            until("the collector listens", || {
+                let address = address.clone();
+                self.world.enter(move || std::net::TcpStream::connect(address).is_ok())
+            });
+        }
+        self.rotel = Some(rotel);
+    }
+
+    /// Ends rotel; what it holds is forwarded first.
+    pub(crate) fn stop_rotel(&mut self) {
+        if let Some(mut rotel) = self.rotel.take() {
+            rotel.terminate();
+        }
+    }
+
+    /// Kills rotel.
+    pub(crate) fn kill_rotel(&mut self) {
+        self.rotel = None;
+    }
+
+    /// Waits for this many spans.
+    pub(crate) fn wait_for_spans(&self, count: usize) {
+        let deadline = Instant::now() + GUARD;
+        let (lock, changed) = &*self.kept;
+        let mut kept = lock.lock().unwrap();
+        while kept.spans.len() < count {
+            let left = deadline.saturating_duration_since(Instant::now());
+            assert!(!left.is_zero(), "{} of {count} spans arrived: {:#?}", kept.spans.len(), kept.spans);
+            kept = changed.wait_timeout(kept, left).unwrap().0;
+        }
+    }
+
+    /// What has arrived, in the order of the calls' starts.
+    pub(crate) fn spans(&self) -> Vec<Span> {
+        let mut spans = self.kept.0.lock().unwrap().spans.clone();
+        spans.sort_by_key(|span| span.start_time_unix_nano);
+        spans
+    }
+
+    pub(crate) fn resources(&self) -> Vec<Resource> {
+        self.kept.0.lock().unwrap().resources.clone()
+    }
+}
+
+/// An attribute's value.
+pub(crate) fn attribute<'a>(attributes: &'a [KeyValue], key: &str) -> Option<&'a Value> {
+    let mut found = attributes.iter().filter(|attribute| attribute.key == key);
+    let value = found.next()?.value.as_ref()?.value.as_ref();
+    assert!(found.next().is_none(), "{key} twice");
+    value
+}
+
+/// A string attribute, empty if there is none.
+pub(crate) fn text<'a>(span: &'a Span, key: &str) -> &'a str {
+    match attribute(&span.attributes, key) {
+        Some(Value::StringValue(text)) => text,
+        None => "",
+        Some(other) => panic!("{key} is {other:?}"),
+    }
+}
+
+/// An integer attribute.
+pub(crate) fn integer(span: &Span, key: &str) -> Option<i64> {
+    match attribute(&span.attributes, key) {
+        Some(Value::IntValue(number)) => Some(*number),
+        None => None,
+        Some(other) => panic!("{key} is {other:?}"),
+    }
+}
+
+fn gunzip(body: &[u8]) -> Bytes {
+    let mut plain = Vec::new();
+    flate2::read::GzDecoder::new(body).read_to_end(&mut plain).unwrap();
+    plain.into()
+}
+
+async fn endpoint(listener: TcpListener, kept: Arc<(Mutex<Kept>, Condvar)>) {
+    listener.set_nonblocking(true).unwrap();
+    let listener = tokio::net::TcpListener::from_std(listener).unwrap();
+    loop {
+        let (stream, _) = listener.accept().await.unwrap();
+        let kept = kept.clone();
+        let service = service_fn(move |request: Request<Incoming>| {
+            let kept = kept.clone();
+            async move {
+                let gzip = request.headers().get("content-encoding").is_some_and(|encoding| encoding == "gzip");
+                let body = request.into_body().collect().await.unwrap().to_bytes();
+                let body = if gzip { gunzip(&body) } else { body };
+                let batch = ExportTraceServiceRequest::decode(body).unwrap();
+                let (lock, changed) = &*kept;
+                let mut kept = lock.lock().unwrap();
+                for group in batch.resource_spans {
+                    kept.resources.extend(group.resource);
+                    kept.spans.extend(group.scope_spans.into_iter().flat_map(|scope| scope.spans));
+                }
+                changed.notify_all();
+                Ok::<_, Infallible>(Response::new(Full::new(Bytes::new())))
+            }
+        });
+        tokio::spawn(async move {
+            // rotel may close when it likes.
+            let _ = hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service).await;
+        });
+    }
+}
