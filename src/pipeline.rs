@@ -98,10 +98,9 @@ impl Pipeline {
                 }
             }
             if stopping {
-                let left = buffer.held();
-                self.metrics.lost(Loss::Shutdown, left);
+                self.metrics.lost(Loss::Shutdown, buffer.held());
                 let (created, exported) = (self.metrics.spans_created.value(), self.metrics.spans_exported.value());
-                info!(created, exported, left, "pipeline stopped");
+                info!("pipeline stopped created={created} exported={exported} lost={}", self.metrics.all_losses());
                 return;
             }
         }

@@ -186,6 +186,11 @@ impl Metrics {
         self.lost.iter().zip(Loss::ALL).filter(|(_, kind)| *kind == loss).map(|(counter, _)| counter.value()).sum()
     }
 
+    /// How many spans were lost in any way.
+    pub fn all_losses(&self) -> u64 {
+        self.lost.iter().map(Counter::value).sum()
+    }
+
     /// The Prometheus text format, version 0.0.4.
     pub fn prometheus(&self) -> String {
         let mut text = String::with_capacity(4096);

@@ -142,7 +142,16 @@ impl ActiveSpan {
 
     /// Says how the call ended, and when: now. The first conclusion stays.
     pub fn conclude(&self, end: End) {
-        self.0.lock().conclude(end);
+        self.conclude_with(end, |_| {});
+    }
+
+    /// The same, with what only this end adds to the record.
+    pub fn conclude_with(&self, end: End, change: impl FnOnce(&mut Span)) {
+        let mut state = self.0.lock();
+        if !state.concluded {
+            state.conclude(end);
+            state.span.as_mut().map(change);
+        }
     }
 }
 

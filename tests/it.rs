@@ -1,11 +1,15 @@
 //! The program as a whole, through real parts: real namespaces and iptables, unmodified clients, real servers, a real
 //! collector. One module a behaviour; `support` makes the parts.
 #![allow(missing_docs, reason = "a test's name is its documentation")]
+#![allow(clippy::unwrap_used, reason = "a test that fails here says where")]
 
 mod it {
     pub(crate) mod support;
 
     mod clients;
+    mod delivery;
+    mod ends;
+    mod life;
     mod redirect_rules;
 }
 

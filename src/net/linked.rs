@@ -72,9 +72,26 @@ impl Link {
         self.set(AWAITING_ANSWER);
     }
 
+    /// Upstream's side has asked for more of the request's body: is there nothing at the moment?
+    pub fn body_waits(&self, waits: bool) {
+        if waits { self.set(BODY_WAITS) } else { self.clear(BODY_WAITS) }
+    }
+
+    /// The client said FIN: it half-closed, or it has given up.
+    pub fn client_finished(&self) -> bool {
+        self.has(CLIENT_FIN)
+    }
+
     /// The answer is complete, or the exchange was given up.
     pub fn exchange_over(&self) {
-        self.clear(EXCHANGE | AWAITING_ANSWER | WRITTEN);
+        self.clear(EXCHANGE | AWAITING_ANSWER | WRITTEN | BODY_WAITS);
+    }
+
+    /// Whether the HTTP library learns of the client's FIN, which it takes for the end of everything. In the middle of a
+    /// body it must. Behind a whole request it must not, and whether the request is whole is known only when upstream's
+    /// side has taken the last piece of it, which it does after the library has read it.
+    fn tells_fin(&self, first_seen: bool) -> bool {
+        !self.has(EXCHANGE) || (!first_seen && !self.has(AWAITING_ANSWER) && self.has(BODY_WAITS))
     }
 
     /// Another upstream connection takes the place of the first.
@@ -143,13 +160,18 @@ impl<S: AsyncRead + AsyncWrite + Abort + Unpin> AsyncRead for Linked<S> {
         let before = buf.filled().len();
         match ready!(Pin::new(&mut this.stream).poll_read(cx, buf)) {
             Ok(()) if buf.filled().len() == before && buf.remaining() > 0 && this.side == Side::Client => {
+                let first_seen = !this.link.client_finished();
                 this.link.set(CLIENT_FIN);
-                if this.link.has(AWAITING_ANSWER) {
-                    // The library would drop the exchange. It reads again when the answer is written, and is told then;
-                    // the upstream side is polled by the same task, after this one.
-                    return Poll::Pending;
+                // Bytes of the answer that the library still has to write would be lost with the rest.
+                if !this.unflushed && this.link.tells_fin(first_seen) {
+                    return Poll::Ready(Ok(()));
                 }
-                Poll::Ready(Ok(()))
+                // The library reads again whenever this task is polled, and is told as soon as it may be. Once more after
+                // upstream's side was polled, which is done by the same task.
+                if first_seen {
+                    cx.waker().wake_by_ref();
+                }
+                Poll::Pending
             }
             Ok(()) => Poll::Ready(Ok(())),
             Err(error) => {
@@ -222,3 +244,4 @@ const UPSTREAM_RESET: u8 = 4;
 const AWAITING_ANSWER: u8 = 8;
 const WRITTEN: u8 = 16;
 const EXCHANGE: u8 = 32;
+const BODY_WAITS: u8 = 64;

@@ -45,8 +45,7 @@ pub(super) async fn pass(
     } else if by_client {
         span.conclude(End::Cancelled);
     } else {
-        span.update(|span| span.fail(stack::io_error_type(&error)));
-        span.conclude(End::Broken);
+        span.conclude_with(End::Broken, |span| span.fail(stack::io_error_type(&error)));
     }
 }
 

@@ -7,6 +7,7 @@ use std::future::Future;
 use std::pin::Pin;
 use std::task::{Context as TaskContext, Poll, ready};
 
+use bytes::Bytes;
 use http::request::Parts;
 use http::{HeaderMap, Method, Request, Response, StatusCode, Version, header};
 use http_body::Body;
@@ -60,7 +61,7 @@ where
             link.exchange_begins();
         }
         if link.is_some() || !body.is_end_stream() {
-            body.observe(Box::new(RequestBody { span: span.clone(), link: link.clone() }));
+            body.observe(Box::new(RequestBody { span: span.clone(), is_grpc: grpc.is_some(), link: link.clone() }));
         }
         let call = Call { span, grpc, link };
         Recorded { inner: self.inner.call(Request::from_parts(parts, body)), call: Some(call) }
@@ -119,7 +120,6 @@ struct Call {
 struct Grpc {
     http_status: StatusCode,
     status: Option<&'static str>,
-    over: bool,
 }
 
 impl Call {
@@ -138,37 +138,30 @@ impl Call {
     }
 
     fn complete(&mut self) {
-        if let Some(grpc) = &self.grpc {
-            let status = grpc.status.unwrap_or_else(|| grpc_status_of_http(grpc.http_status));
-            self.grpc_over(status);
-        }
-        self.span.conclude(End::Complete);
+        let status = self
+            .grpc
+            .as_ref()
+            .map_or("OK", |grpc| grpc.status.unwrap_or_else(|| grpc_status_of_http(grpc.http_status)));
+        self.span.conclude_with(End::Complete, grpc_over(self.grpc.is_some(), status));
     }
 
     fn failed(&mut self, error: &StackError) {
-        if self.grpc.is_some() {
-            self.grpc_over(error.reset().map_or("UNAVAILABLE", grpc_status_of_reset));
+        let client_has_gone =
+            error.fault() == Fault::Client || self.link.as_ref().is_some_and(|link| link.client_finished());
+        if client_has_gone {
+            // No error of the call: upstream closes on a client that has.
+            return self.cancelled();
         }
-        match error.fault() {
-            // The client's own failure is no error of the call; the request body's end may have said so already.
-            Fault::Client => self.span.conclude(End::Cancelled),
-            Fault::Upstream => {
-                self.span.update(|span| span.fail(error.error_type()));
-                self.span.conclude(End::Broken);
-            }
-        }
+        let grpc = grpc_over(self.grpc.is_some(), error.reset().map_or("UNAVAILABLE", grpc_status_of_reset));
+        self.span.conclude_with(End::Broken, |span| {
+            grpc(span);
+            span.fail(error.error_type());
+        });
     }
 
-    fn grpc_over(&mut self, status: &'static str) {
-        if let Some(grpc) = self.grpc.as_mut().filter(|grpc| !grpc.over) {
-            grpc.over = true;
-            self.span.update(|span| {
-                span.push(semconv::RPC_STATUS_CODE, status);
-                if status != "OK" {
-                    span.fail(status);
-                }
-            });
-        }
+    fn cancelled(&mut self) {
+        let grpc = grpc_over(self.grpc.is_some(), "CANCELLED");
+        self.span.conclude_with(End::Cancelled, grpc);
     }
 }
 
@@ -190,9 +183,21 @@ impl Observer for Call {
 impl Drop for Call {
     fn drop(&mut self) {
         // Nothing to do after an end; without one, the client has gone.
-        self.grpc_over("CANCELLED");
+        self.cancelled();
         if let Some(link) = &self.link {
             link.exchange_over();
+        }
+    }
+}
+
+/// What the end of a gRPC call adds to its span; nothing for other calls.
+fn grpc_over(is_grpc: bool, status: &'static str) -> impl FnOnce(&mut Span) {
+    move |span| {
+        if is_grpc {
+            span.push(semconv::RPC_STATUS_CODE, status);
+            if status != "OK" {
+                span.fail(status);
+            }
         }
     }
 }
@@ -200,15 +205,30 @@ impl Drop for Call {
 /// The request's body: its end makes a FIN of the client a half-close.
 struct RequestBody {
     span: ActiveSpan,
+    is_grpc: bool,
     link: Option<Link>,
 }
 
 impl Observer for RequestBody {
+    fn pending(&mut self) {
+        if let Some(link) = &self.link {
+            link.body_waits(true);
+        }
+    }
+
+    fn data(&mut self, _: &Bytes) {
+        if let Some(link) = &self.link {
+            link.body_waits(false);
+        }
+    }
+
     fn end(self: Box<Self>, end: BodyEnd<'_>) {
         match (end, &self.link) {
             (BodyEnd::Complete, Some(link)) => link.request_complete(),
             (BodyEnd::Complete, None) => {}
-            (BodyEnd::Broken(_), _) => self.span.conclude(End::Cancelled),
+            (BodyEnd::Broken(_), _) => {
+                self.span.conclude_with(End::Cancelled, grpc_over(self.is_grpc, "CANCELLED"));
+            }
         }
     }
 }

@@ -4,6 +4,9 @@
     origin.py http PORT            HTTP/1.1: the standard library's server
     origin.py tls PORT CERTIFICATE the same over TLS
     origin.py grpc PORT            grpcio: test.Echo/Unary and test.Echo/Bidi
+    origin.py greet PORT           speaks first, then repeats what it hears until it hears FIN
+    origin.py sum PORT             says nothing until it hears FIN, then how much it heard
+    origin.py upgrade PORT         101 with the first bytes behind it, then repeats what it hears until it hears FIN
 It listens on IPv4 and IPv6. The answer repeats what was received but for the trace headers, so that it must be the same
 whether a proxy was on the way or not."""
 import hashlib
@@ -14,11 +17,15 @@ import sys
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
+SAYING = threading.Lock()
 TRACE = ("traceparent", "tracestate")
 
 
 def say(**what):
-    print(json.dumps({"call": what}, separators=(",", ":")), flush=True)
+    line = json.dumps({"call": what}, separators=(",", ":")) + "\n"
+    with SAYING:
+        sys.stdout.write(line)
+        sys.stdout.flush()
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -154,8 +161,61 @@ def grpc_server(port):
     return server
 
 
+def raw(port, conversation):
+    def accept(listener):
+        while True:
+            connection, _ = listener.accept()
+            threading.Thread(target=serve, args=(connection,), daemon=True).start()
+
+    def serve(connection):
+        with connection:
+            try:
+                conversation(connection)
+            except OSError as error:
+                say(error=type(error).__name__)
+
+    listener = socket.create_server(("::", port), family=socket.AF_INET6, dualstack_ipv6=True)
+    threading.Thread(target=accept, args=(listener,), daemon=True).start()
+
+
+def echo(connection):
+    heard = 0
+    while data := connection.recv(65536):
+        heard += len(data)
+        connection.sendall(data)
+    say(heard=heard)
+
+
+def greet(connection):
+    connection.sendall(b"220 at your service\r\n")
+    echo(connection)
+
+
+def total(connection):
+    digest, heard = hashlib.sha256(), 0
+    while data := connection.recv(65536):
+        digest.update(data)
+        heard += len(data)
+    connection.sendall(f"{heard} {digest.hexdigest()}\n".encode())
+
+
+def upgrade(connection):
+    head = b""
+    while b"\r\n\r\n" not in head:
+        head += connection.recv(65536)
+    say(traceparent=[line for line in head.decode().split("\r\n") if line.lower().startswith("traceparent")])
+    connection.sendall(b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: echo\r\n\r\nhello")
+    echo(connection)
+
+
 if __name__ == "__main__":
     mode, port, *rest = sys.argv[1:]
-    kept = grpc_server(int(port)) if mode == "grpc" else http(int(port), *rest)
+    conversations = {"greet": greet, "sum": total, "upgrade": upgrade}
+    if mode in conversations:
+        kept = raw(int(port), conversations[mode])
+    elif mode == "grpc":
+        kept = grpc_server(int(port))
+    else:
+        kept = http(int(port), *rest)
     print("listening", flush=True)
     threading.Event().wait()

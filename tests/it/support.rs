@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 pub(crate) use collector::{Collector, attribute, integer, text};
 pub(crate) use netns::{Netns, full_uid_map};
-pub(crate) use pod::{Origin, Pod, Sidecar, WORLD_V4, WORLD_V6};
+pub(crate) use pod::{Pod, WORLD_V4, WORLD_V6, binary};
 pub(crate) use process::Process;
 
 /// The project's root.

@@ -35,12 +35,16 @@ pub(crate) struct Collector {
 struct Kept {
     spans: Vec<Span>,
     resources: Vec<Resource>,
+    authorization: Vec<String>,
 }
 
 impl Collector {
     /// Listens on 4317 (gRPC) and 4318 (HTTP) of `address`.
     pub(crate) fn start(world: &Netns, address: &str) -> Self {
-        let listener = world.enter(|| TcpListener::bind("127.0.0.1:0").unwrap());
+        let listener = {
+            let any = format!("{address}:0");
+            world.enter(move || TcpListener::bind(any).unwrap())
+        };
         let sink = listener.local_addr().unwrap().to_string();
         let kept = Arc::<(Mutex<Kept>, Condvar)>::default();
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
@@ -104,6 +108,16 @@ impl Collector {
         spans
     }
 
+    /// The test's own endpoint, for a sidecar that exports to it without rotel.
+    pub(crate) fn own_endpoint(&self) -> String {
+        format!("http://{}", self.sink)
+    }
+
+    /// The credentials that came with requests to the test's own endpoint.
+    pub(crate) fn authorization(&self) -> Vec<String> {
+        self.kept.0.lock().unwrap().authorization.clone()
+    }
+
     pub(crate) fn resources(&self) -> Vec<Resource> {
         self.kept.0.lock().unwrap().resources.clone()
     }
@@ -151,11 +165,13 @@ async fn endpoint(listener: TcpListener, kept: Arc<(Mutex<Kept>, Condvar)>) {
             let kept = kept.clone();
             async move {
                 let gzip = request.headers().get("content-encoding").is_some_and(|encoding| encoding == "gzip");
+                let authorization = request.headers().get("authorization").cloned();
                 let body = request.into_body().collect().await.unwrap().to_bytes();
                 let body = if gzip { gunzip(&body) } else { body };
                 let batch = ExportTraceServiceRequest::decode(body).unwrap();
                 let (lock, changed) = &*kept;
                 let mut kept = lock.lock().unwrap();
+                kept.authorization.extend(authorization.map(|value| value.to_str().unwrap().to_owned()));
                 for group in batch.resource_spans {
                     kept.resources.extend(group.resource);
                     kept.spans.extend(group.scope_spans.into_iter().flat_map(|scope| scope.spans));

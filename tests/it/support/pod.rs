@@ -7,7 +7,6 @@ use std::path::PathBuf;
 use std::process::{Command, Output};
 use std::sync::OnceLock;
 
-use nix::sys::signal::Signal;
 use opentelemetry_proto::tonic::trace::v1::Span;
 
 use super::{Collector, Netns, Process, full_uid_map, python, root};
@@ -28,7 +27,7 @@ pub(crate) struct Pod {
     pub(crate) world: Netns,
     pub(crate) collector: Collector,
     settings: BTreeMap<String, String>,
-    sidecar: Option<Sidecar>,
+    sidecar: Option<Process>,
 }
 
 impl Pod {
@@ -86,14 +85,24 @@ impl Pod {
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     }
 
-    pub(crate) fn start_sidecar(&mut self) {
-        let sidecar = Sidecar::start(&self.agent, &self.settings);
-        sidecar.process.wait_for("ready", 1);
-        self.sidecar = Some(sidecar);
+    /// Changes a setting for the sidecar's next start.
+    pub(crate) fn set(&mut self, name: &str, value: &str) {
+        self.settings.insert(name.to_owned(), value.to_owned());
     }
 
-    pub(crate) fn sidecar(&self) -> &Sidecar {
-        self.sidecar.as_ref().expect("the sidecar runs")
+    pub(crate) fn start_sidecar(&mut self) {
+        self.sidecar = Some(start_sidecar(&self.agent, &self.settings, Some(SIDECAR_ID)));
+    }
+
+    /// As a user, and without the mark, that the redirect does not know.
+    pub(crate) fn start_sidecar_without_exemption(&mut self) {
+        self.settings.remove("SIDETRACE_MARK");
+        self.sidecar = Some(start_sidecar(&self.agent, &self.settings, None));
+    }
+
+    /// The sidecar's process.
+    pub(crate) fn sidecar_id(&self) -> u32 {
+        self.sidecar.as_ref().expect("the sidecar runs").id()
     }
 
     /// A server in the world: `tests/it/origin.py` in one of its modes.
@@ -131,7 +140,7 @@ impl Pod {
 
     pub(crate) fn stop_sidecar(&mut self) -> String {
         let mut sidecar = self.sidecar.take().expect("the sidecar runs");
-        let (status, said) = sidecar.process.terminate();
+        let (status, said) = sidecar.terminate();
         assert!(status.success(), "{status}\n{said}");
         said
     }
@@ -145,25 +154,16 @@ fn must_succeed(netns: &Netns, command: Command) -> Output {
     output
 }
 
-/// `sidetrace proxy` as its own user, with no environment but its settings.
-#[derive(Debug)]
-pub(crate) struct Sidecar {
-    pub(crate) process: Process,
-}
-
-impl Sidecar {
-    pub(crate) fn start(netns: &Netns, settings: &BTreeMap<String, String>) -> Self {
-        let mut command = Command::new(binary());
-        command.arg("proxy").env_clear().envs(settings);
-        if full_uid_map() {
-            command.uid(SIDECAR_ID).gid(SIDECAR_ID);
-        }
-        Self { process: Process::start("sidetrace", netns, command) }
+/// `sidetrace proxy` as a user of its own, with no environment but its settings.
+fn start_sidecar(netns: &Netns, settings: &BTreeMap<String, String>, uid: Option<u32>) -> Process {
+    let mut command = Command::new(binary());
+    command.arg("proxy").env_clear().envs(settings);
+    if let Some(uid) = uid.filter(|_| full_uid_map()) {
+        command.uid(uid).gid(uid);
     }
-
-    pub(crate) fn signal(&self, signal: Signal) {
-        self.process.signal(signal);
-    }
+    let process = Process::start("sidetrace", netns, command);
+    process.wait_for("ready", 1);
+    process
 }
 
 /// The program where its own user can read it: the project may lie in a folder that only root can enter.

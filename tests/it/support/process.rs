@@ -90,15 +90,16 @@ impl Drop for Process {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
-        if std::thread::panicking() {
-            eprintln!(
-                "--- {} said:\n{}",
-                self.name,
-                self.lines.0.lock().map_or_else(|_| String::new(), |said| said.lines.join("\n"))
-            );
+        if std::thread::panicking()
+            && let Ok(said) = self.lines.0.lock()
+        {
+            let last = said.lines.len().saturating_sub(MOST_SHOWN);
+            eprintln!("--- {} said, at the end:\n{}", self.name, said.lines[last..].join("\n"));
         }
     }
 }
+
+const MOST_SHOWN: usize = 20;
 
 fn keep(from: impl Read + Send + 'static, lines: Arc<(Mutex<Lines>, Condvar)>) {
     std::thread::spawn(move || {
