@@ -2,8 +2,11 @@
 
 PYTHON ?= python3
 TOOLS := target/tools
+LIBRARIES := $(TOOLS)/venv.stamp $(TOOLS)/node.stamp
+FOR_DEMO := cargo cc python3-venv ip iptables unshare setpriv node npm
+FOR_TESTS := $(FOR_DEMO) curl openssl redis-server redis-cli busybox
 
-.PHONY: help demo test test-all lint bench tools system clean
+.PHONY: help demo test test-all lint bench tools system-demo system-tests clean
 
 help:
 	@echo "make demo      run unmodified agents with their traffic redirected, and print their traces"
@@ -12,7 +15,7 @@ help:
 	@echo "make lint      format, clippy, rustdoc, shellcheck"
 	@echo "make bench     CPU per request: direct, a relay, the sidecar"
 
-demo: tools
+demo: system-demo $(LIBRARIES)
 	cargo build --locked
 	$(TOOLS)/venv/bin/python examples/demo/demo.py target/debug/sidetrace
 
@@ -37,10 +40,16 @@ bench: tools
 	.ci/system-packages haproxy nginx wrk taskset
 	cargo bench --locked --bench load
 
-tools: system $(TOOLS)/venv.stamp $(TOOLS)/node.stamp
+# What must be on the machine comes first; libraries go into target/ only.
+system-demo:
+	.ci/system-packages $(FOR_DEMO)
 
-system:
-	.ci/system-packages cargo cc python3-venv ip iptables unshare setpriv curl openssl redis-server redis-cli busybox node npm
+tools: system-tests $(LIBRARIES)
+
+system-tests:
+	.ci/system-packages $(FOR_TESTS)
+
+$(LIBRARIES): | system-demo
 
 $(TOOLS)/venv.stamp: tests/it/requirements.txt examples/demo/requirements.txt
 	mkdir -p $(TOOLS)

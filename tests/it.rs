@@ -11,6 +11,7 @@ mod it {
     mod ends;
     mod life;
     mod redirect_rules;
+    mod wire;
 }
 
 use it::support;

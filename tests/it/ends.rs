@@ -137,17 +137,6 @@ fn an_upgraded_connection_is_passed_through() {
     assert_eq!(calls.iter().filter(|call| call["call"]["heard"] == 100_003).count(), 2, "{calls:?}");
 }
 
-/// hyper writes these itself; the README names them as limits.
-#[test]
-fn what_hyper_changes_is_known() {
-    let mut pod = Pod::start();
-    let _origin = pod.origin("http", &["8080"]);
-    let stream = ["send:GET /stream HTTP/1.1\\r\\nHost: a\\r\\n\\r\\n", "fin", "rest"];
-    let (bare, ours) = (talk(&pod.bare, 8080, &stream), talk(&pod.agent, 8080, &stream));
-    assert!(bare.contains("\\r\\nb\\r\\ndata: one") && ours.contains("\\r\\nB\\r\\ndata: one"), "{bare}{ours}");
-    pod.finish();
-}
-
 fn curl(arguments: &[&str]) -> Command {
     let mut command = Command::new("curl");
     command.args(arguments);

@@ -81,9 +81,14 @@ class Handler(BaseHTTPRequestHandler):
 
     do_GET = do_POST = do_PUT = do_DELETE = do_HEAD = do_OPTIONS = do_PATCH = handle_one
 
+    def handle_expect_100(self):
+        super().handle_expect_100()
+        self.wfile.flush()
+        return True
+
     def start(self, status, headers):
         self.send_response_only(status)
-        if (self.headers.get("Connection") or "").lower() == "close":
+        if (self.headers.get("Connection") or "").lower() == "close" and self.path != "/stays":
             headers = [*headers, ("Connection", "close")]  # as RFC 9112, section 9.6 asks for
         for name, value in headers:
             self.send_header(name, value)
