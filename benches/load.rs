@@ -62,7 +62,7 @@ fn main() {
 fn run(mode: Mode, folder: &std::path::Path) -> Sample {
     let mut pod = Pod::without_sidecar(&[
         ("SIDETRACE_WORKERS", "1"),
-        ("SIDETRACE_LOG", "warn,sidetrace::pipeline=info"),
+        ("SIDETRACE_LOG", "warn,sidetrace=info"),
         ("OTEL_BSP_SCHEDULE_DELAY", "1000"),
     ]);
     let endpoint = pod.collector.own_endpoint();

@@ -157,6 +157,8 @@ say() { printf 'sidetrace-init: %s\n' "$*" >&2; }
 unknown_names() {
     while IFS='=' read -r name _; do
         case $name in SIDETRACE_REDIRECT_*) ;; *) continue ;; esac
+        # What Kubernetes adds for a Service called sidetrace-redirect.
+        case $name in *_SERVICE_HOST | *_SERVICE_PORT* | *_PORT | *_PORT_*) continue ;; esac
         case $options in *"|${name#SIDETRACE_}|"*) ;; *) echo "$name" ;; esac
     done
 }

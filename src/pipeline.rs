@@ -58,7 +58,7 @@ impl Pipeline {
         let mut stopping = false;
         loop {
             if !stopping {
-                self.gather(&buffer, &stop).await;
+                self.gather(&mut buffer, &stop).await;
             }
             stopping = stop.is_cancelled();
             accept(&mut self.source, &mut buffer, &self.metrics);
@@ -106,18 +106,23 @@ impl Pipeline {
         }
     }
 
-    /// Waits until spans are due: a batch is full, or the first of them has waited for the schedule's delay.
-    async fn gather(&self, buffer: &buffer::Buffer, stop: &CancellationToken) {
+    /// Waits until spans are due: a batch is full, or the first of them has waited for the schedule's delay. What comes in
+    /// meanwhile is accepted now and then, so that the counters on `/metrics` are not late.
+    async fn gather(&mut self, buffer: &mut buffer::Buffer, stop: &CancellationToken) {
         if buffer.waiting() == 0 {
             tokio::select! {
                 () = self.source.some() => {}
                 () = stop.cancelled() => return,
             }
         }
-        tokio::select! {
-            () = tokio::time::sleep(self.limits.schedule_delay) => {}
-            () = self.source.full() => {}
-            () = stop.cancelled() => {}
+        let mut due = pin!(tokio::time::sleep(self.limits.schedule_delay));
+        while buffer.waiting() < self.limits.max_export_batch_size {
+            tokio::select! {
+                () = &mut due => return,
+                () = self.source.full() => return,
+                () = stop.cancelled() => return,
+                () = tokio::time::sleep(GATHER) => accept(&mut self.source, buffer, &self.metrics),
+            }
         }
     }
 
@@ -152,4 +157,4 @@ fn accept(source: &mut SpanSource, buffer: &mut buffer::Buffer, metrics: &Metric
     metrics.spans_queued.set(buffer.held());
 }
 
-const GATHER: Duration = Duration::from_millis(100);
+const GATHER: Duration = Duration::from_millis(200);

@@ -2,7 +2,7 @@
 
 use std::io::{BufRead, BufReader, Read};
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::{Arc, Condvar, Mutex};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::Instant;
 
 use nix::sys::signal::{Signal, kill};
@@ -105,10 +105,10 @@ fn keep(from: impl Read + Send + 'static, lines: Arc<(Mutex<Lines>, Condvar)>) {
     std::thread::spawn(move || {
         let (lock, changed) = &*lines;
         for line in BufReader::new(from).split(b'\n').map_while(Result::ok) {
-            lock.lock().unwrap().lines.push(String::from_utf8_lossy(&line).into_owned());
+            lock.lock().unwrap_or_else(PoisonError::into_inner).lines.push(String::from_utf8_lossy(&line).into_owned());
             changed.notify_all();
         }
-        lock.lock().unwrap().open -= 1;
+        lock.lock().unwrap_or_else(PoisonError::into_inner).open -= 1;
         changed.notify_all();
     });
 }
