@@ -30,7 +30,7 @@ fn command() -> Command {
         .value_name("WHEN")
         .value_parser(["auto", "on", "off"])
         .default_value("auto")
-        .help("Check IPv6 too: auto = where the namespace has an IPv6 route");
+        .help("Check IPv6 too: auto = where the namespace has an IPv6 default route");
     let quiet = Arg::new("quiet").long("quiet").short('q').action(ArgAction::SetTrue).help("Print only what is wrong");
     Command::new("sidetrace")
         .version(env!("CARGO_PKG_VERSION"))

@@ -28,10 +28,6 @@ pub(super) fn run(config: &Config, ipv6: &str, quiet: bool) -> ExitCode {
             Ok(how) => {
                 let _ = writeln!(io::stdout(), "{family}: redirected to port {} ({how})", config.outbound_port);
             }
-            // A network beyond this host, but no way to the probe's address: nothing that could be proved.
-            Err(Why::NotRedirected(error)) if error.kind() == io::ErrorKind::NetworkUnreachable && ipv6 == "auto" => {
-                let _ = writeln!(io::stderr(), "sidetrace check: {family}: not checked, there is no default route");
-            }
             Err(why) => {
                 failed = true;
                 let _ = writeln!(io::stderr(), "sidetrace check: {family}: {why}");
@@ -150,18 +146,14 @@ fn advice(config: &Config, why: &Why, probe: SocketAddr) -> String {
     }
 }
 
-/// A route that leads beyond this host, as `iptables/init.sh` looks for it: not the kernel's null route, none of a local
-/// address, nothing of ::1, link-local or multicast.
+/// A default route, without which the probe's address cannot be tried. The kernel's null route is none.
 fn has_ipv6_route() -> bool {
     let routes = std::fs::read_to_string("/proc/net/ipv6_route").unwrap_or_default();
     routes.lines().any(|route| {
         let fields: Vec<_> = route.split_whitespace().collect();
-        let [destination, _, _, _, _, metric, _, _, flags, _] = fields.as_slice() else { return false };
-        let own = ["00000000000000000000000000000001", "fe8", "fe9", "fea", "feb", "ff"];
-        let local = u32::from_str_radix(flags, 16).is_ok_and(|flags| flags & RTF_LOCAL != 0);
-        *metric != "ffffffff" && !local && !own.iter().any(|own| destination.starts_with(own))
+        let [destination, prefix, _, _, _, metric, ..] = fields.as_slice() else { return false };
+        *prefix == "00" && destination.bytes().all(|digit| digit == b'0') && *metric != "ffffffff"
     })
 }
 
 const PATIENCE: Duration = Duration::from_secs(3);
-const RTF_LOCAL: u32 = 0x8000_0000;
