@@ -73,7 +73,7 @@ async fn data_plane(config: &Config, proxy: Proxy, health: Arc<Health>) -> io::R
         outbound = config.outbound_port,
         health = config.health_port,
         workers = config.workers,
-        export = config.export.as_ref().map(|export| export.endpoint.to_string()),
+        export = config.export.as_ref().and_then(|export| export.endpoint.authority()).map(|to| to.as_str()),
         "ready"
     );
     tokio::select! {

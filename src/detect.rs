@@ -89,8 +89,8 @@ fn http1(bytes: &[u8]) -> Option<Protocol> {
     while let [b'\r' | b'\n', rest @ ..] = line {
         line = rest;
     }
-    let skipped = bytes.len() - line.len();
-    if skipped > MAX_EMPTY_LINES {
+    // A client that says an empty line and nothing else waits for an answer to it: finger, gopher, whois.
+    if line.is_empty() {
         return Some(Protocol::Opaque(Reason::NotHttp));
     }
     let whole = line.iter().position(|&byte| byte == b'\n').and_then(|end| line.get(..end));
@@ -100,13 +100,14 @@ fn http1(bytes: &[u8]) -> Option<Protocol> {
         Some(line) => {
             let line = line.strip_suffix(b"\r").unwrap_or(line);
             let version = line.get(line.len().saturating_sub(9)..).unwrap_or_default();
+            let target = line.get(method.len() + 1..line.len().saturating_sub(9)).unwrap_or_default();
             let is_http = !method.is_empty()
                 && method.iter().all(|&byte| is_token(byte))
-                && matches!(version, b" HTTP/1.1" | b" HTTP/1.0");
+                && matches!(version, b" HTTP/1.1" | b" HTTP/1.0")
+                && can_be_forwarded(target);
             Some(if is_http { Protocol::Http1 } else { Protocol::Opaque(Reason::NotHttp) })
         }
         None if line.len() > MAX_FIRST_LINE => Some(Protocol::Opaque(Reason::TooLong)),
-        None if line.is_empty() => None,
         // An unfinished line: wait only if it begins as a known method does, and goes on as a request line can.
         None => {
             let known = METHODS.iter().any(|known| {
@@ -119,6 +120,11 @@ fn http1(bytes: &[u8]) -> Option<Protocol> {
     }
 }
 
+/// What the HTTP library would refuse, or change by leaving the fragment out, is passed through as it is.
+fn can_be_forwarded(target: &[u8]) -> bool {
+    http::Uri::try_from(target).is_ok() && !target.contains(&b'#')
+}
+
 /// RFC 9110, section 5.6.2.
 fn is_token(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
@@ -126,7 +132,6 @@ fn is_token(byte: u8) -> bool {
 
 /// A request line longer than this is not waited for.
 pub const MAX_FIRST_LINE: usize = 64 * 1024;
-const MAX_EMPTY_LINES: usize = 8;
 const TLS_HANDSHAKE: u8 = 0x16;
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
@@ -203,12 +208,12 @@ mod tests {
             "CONNECT api.example:443 HTTP/1.1\r\n\r\n",
             "POST http://a/b%20c?d HTTP/1.1\r\n\r\n",
             "VERSION-CONTROL /x HTTP/1.1\r\n\r\n",
-            "\r\nGET / HTTP/1.1\r\n\r\n",
         ] {
             let (protocol, end) = stream(text.as_bytes());
             assert_eq!(protocol, Some(Protocol::Http1), "{text:?}");
             assert_eq!(text.as_bytes()[end - 1], b'\n', "decided at the end of the line: {text:?}");
         }
+        assert_eq!(client(b"\r\nGET / HTTP/1.1\r\n\r\n"), Some(Protocol::Http1));
         assert_eq!(client(b"BREW /pot HTTP/1.1\r\n\r\n"), Some(Protocol::Http1), "any method, if the line is whole");
     }
 
@@ -241,7 +246,11 @@ mod tests {
         assert_eq!(client(b"GET foo\r\n"), Some(Protocol::Opaque(Reason::NotHttp)));
         assert_eq!(client(b"GET / HTTP/2.0\r\n"), Some(Protocol::Opaque(Reason::NotHttp)));
         assert_eq!(client(b" / HTTP/1.1\r\n"), Some(Protocol::Opaque(Reason::NotHttp)));
-        assert_eq!(client(&b"\r\n".repeat(5)), Some(Protocol::Opaque(Reason::NotHttp)));
+        assert_eq!(client(b"\r\n"), Some(Protocol::Opaque(Reason::NotHttp)), "finger, gopher");
+        for target in ["/a<b>", "/a#b", "/a`b", "/\u{7f}", "http://", ""] {
+            let line = format!("GET {target} HTTP/1.1\r\n");
+            assert_eq!(client(line.as_bytes()), Some(Protocol::Opaque(Reason::NotHttp)), "{target}");
+        }
     }
 
     #[test]

@@ -8,6 +8,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use rand::Rng;
+use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use crate::telemetry::Metrics;
@@ -46,8 +47,15 @@ pub enum Delivered {
 /// Tries until the backend has taken or refused the batch. Memory is bounded by the queue before it, not by giving up.
 ///
 /// Waits between tries grow from one to thirty seconds, each drawn from half to the whole of its step, so that many
-/// sidecars do not come back at once; a time that the backend names is kept.
-pub async fn deliver(exporter: &dyn Exporter, body: Bytes, timeout: Duration, metrics: &Metrics) -> Delivered {
+/// sidecars do not come back at once; a time that the backend names is kept. When `stop` comes there is no time for that:
+/// the next try is made at once, and the others a second apart.
+pub async fn deliver(
+    exporter: &dyn Exporter,
+    body: Bytes,
+    timeout: Duration,
+    metrics: &Metrics,
+    stop: &CancellationToken,
+) -> Delivered {
     let mut step = FIRST_WAIT;
     let mut failures = 0_u32;
     loop {
@@ -63,18 +71,28 @@ pub async fn deliver(exporter: &dyn Exporter, body: Bytes, timeout: Duration, me
             Err(_) => (None, "timeout".to_owned()),
         };
         metrics.export_retries.inc();
-        let wait = after.unwrap_or_else(|| step.mul_f64(rand::rng().random_range(0.5..=1.0))).min(LONGEST_NAMED);
+        let drawn = || step.mul_f64(rand::rng().random_range(0.5..=1.0));
+        let wait = after.map_or_else(drawn, |named| named.clamp(SHORTEST_NAMED, LONGEST_NAMED));
         if failures == 0 {
             warn!(reason, retry_in = ?wait, "the backend did not take a batch; trying until it does");
         }
         failures += 1;
         step = (step * 2).min(LONGEST_WAIT);
-        tokio::time::sleep(wait).await;
+        if stop.is_cancelled() {
+            tokio::time::sleep(wait.min(FIRST_WAIT)).await;
+        } else {
+            tokio::select! {
+                () = tokio::time::sleep(wait) => {}
+                () = stop.cancelled() => {}
+            }
+        }
     }
 }
 
 const FIRST_WAIT: Duration = Duration::from_secs(1);
 const LONGEST_WAIT: Duration = Duration::from_secs(30);
+/// A backend may ask for another try, not for all of them at once.
+const SHORTEST_NAMED: Duration = Duration::from_millis(500);
 /// A backend may ask for patience, not for eternity.
 const LONGEST_NAMED: Duration = Duration::from_secs(300);
 
@@ -103,7 +121,8 @@ mod tests {
         let again = || Answer::Retry(None, "503".into());
         let script = Script(Mutex::new(vec![named, again(), again(), Answer::Delivered(Delivered::All)]));
         let (begun, metrics) = (tokio::time::Instant::now(), Metrics::default());
-        assert_eq!(deliver(&script, Bytes::new(), Duration::from_secs(10), &metrics).await, Delivered::All);
+        let (timeout, stop) = (Duration::from_secs(10), CancellationToken::new());
+        assert_eq!(deliver(&script, Bytes::new(), timeout, &metrics, &stop).await, Delivered::All);
         let waited = begun.elapsed().as_secs_f64();
         assert!((7.0 + 1.0 + 2.0..=7.0 + 2.0 + 4.1).contains(&waited), "{waited}");
         assert_eq!(metrics.export_retries.value(), 3);
@@ -127,8 +146,23 @@ mod tests {
                 .boxed()
             }
         }
-        let delivered =
-            deliver(&Silent(Mutex::new(0)), Bytes::new(), Duration::from_secs(10), &Metrics::default()).await;
+        let (timeout, stop) = (Duration::from_secs(10), CancellationToken::new());
+        let delivered = deliver(&Silent(Mutex::new(0)), Bytes::new(), timeout, &Metrics::default(), &stop).await;
         assert_eq!(delivered, Delivered::Refused("400".into()));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_stop_ends_the_wait_at_once() {
+        let later = Answer::Retry(Some(Duration::from_secs(200)), "503".into());
+        let at_once = Answer::Retry(Some(Duration::ZERO), "503".into());
+        let script = Script(Mutex::new(vec![at_once, later.clone(), later, Answer::Delivered(Delivered::All)]));
+        let (begun, stop, metrics) = (tokio::time::Instant::now(), CancellationToken::new(), Metrics::default());
+        let delivery = deliver(&script, Bytes::new(), Duration::from_secs(10), &metrics, &stop);
+        let stopping = async {
+            tokio::time::sleep(Duration::from_secs(3)).await;
+            stop.cancel();
+        };
+        tokio::join!(delivery, stopping);
+        assert_eq!(begun.elapsed(), Duration::from_secs(4));
     }
 }

@@ -119,7 +119,7 @@ pub fn keep_alive(socket: &SockRef<'_>) -> io::Result<()> {
 #[derive(Debug)]
 pub struct LoopGuard {
     own_ports: Vec<u16>,
-    upstream: Mutex<HashSet<SocketAddr>>,
+    upstream: Mutex<HashSet<(SocketAddr, SocketAddr)>>,
 }
 
 /// Why a connection was refused.
@@ -142,20 +142,22 @@ impl LoopGuard {
         if self.own_ports.contains(&original.port()) && is_local(original.ip()) {
             return Err(Loop::OwnPort);
         }
-        if self.lock().contains(&client) {
+        if self.lock().contains(&(client, original)) {
             return Err(Loop::OwnConnection);
         }
         Ok(())
     }
 
-    /// Remembers a connection of ours until the guard drops.
-    pub fn remember(self: &Arc<Self>, local: SocketAddr) -> OwnConnection {
-        self.lock().insert(local);
-        OwnConnection { guard: self.clone(), local }
+    /// Remembers a connection of ours until the guard drops. Both ends: the agent may use the same local address towards
+    /// another destination.
+    pub fn remember(self: &Arc<Self>, local: SocketAddr, destination: SocketAddr) -> OwnConnection {
+        let ends = (local, destination);
+        self.lock().insert(ends);
+        OwnConnection { guard: self.clone(), ends }
     }
 
     // Held for one look-up or insert, once a connection, never across an await.
-    fn lock(&self) -> std::sync::MutexGuard<'_, HashSet<SocketAddr>> {
+    fn lock(&self) -> std::sync::MutexGuard<'_, HashSet<(SocketAddr, SocketAddr)>> {
         self.upstream.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -164,12 +166,12 @@ impl LoopGuard {
 #[derive(Debug)]
 pub struct OwnConnection {
     guard: Arc<LoopGuard>,
-    local: SocketAddr,
+    ends: (SocketAddr, SocketAddr),
 }
 
 impl Drop for OwnConnection {
     fn drop(&mut self) {
-        self.guard.lock().remove(&self.local);
+        self.guard.lock().remove(&self.ends);
     }
 }
 
@@ -214,8 +216,9 @@ mod tests {
         let guard = Arc::new(LoopGuard::new(vec![]));
         let own: SocketAddr = "10.0.0.1:40000".parse().unwrap();
         let to = "192.0.2.1:80".parse().unwrap();
-        let remembered = guard.remember(own);
+        let remembered = guard.remember(own, to);
         assert_eq!(guard.check(own, to), Err(Loop::OwnConnection));
+        assert_eq!(guard.check(own, "192.0.2.1:81".parse().unwrap()), Ok(()), "the agent's socket, same local address");
         drop(remembered);
         assert_eq!(guard.check(own, to), Ok(()));
     }

@@ -74,7 +74,8 @@ impl Pipeline {
                 };
                 let count = spans.len();
                 let body = batch::encode(&self.resource, spans);
-                let mut delivery = pin!(exporters::deliver(exporter, body, self.limits.export_timeout, &self.metrics));
+                let mut delivery =
+                    pin!(exporters::deliver(exporter, body, self.limits.export_timeout, &self.metrics, &stop));
                 let delivered = loop {
                     tokio::select! {
                         delivered = &mut delivery => break Some(delivered),

@@ -1,5 +1,6 @@
 //! One connection, first byte to last: original destination -> connect upstream -> detect -> HTTP, or pass through.
 
+mod goaway;
 mod http;
 mod opaque;
 
@@ -80,7 +81,7 @@ async fn forward(proxy: &Proxy, client: TcpStream, original: SocketAddr) -> io::
     net::keep_alive(&socket2::SockRef::from(&client))?;
     let begun = std::time::SystemTime::now();
     let mut own = None;
-    let connected = proxy.connector.connect(original, |local| own = Some(proxy.guard.remember(local))).await;
+    let connected = proxy.connector.connect(original, |local| own = Some(proxy.guard.remember(local, original))).await;
     let upstream = match connected {
         Ok(upstream) => upstream,
         Err(error) => {

@@ -3,6 +3,7 @@
 
 mod body;
 mod error;
+mod handover;
 mod place;
 mod record;
 mod upgrade;
@@ -16,6 +17,7 @@ use tower::util::BoxService;
 pub use body::{BodyEnd, ObservedBody, Observer};
 pub use error::io_error_type;
 pub use error::{Fault, StackError};
+pub use handover::{Handover, UpstreamConnection};
 pub use record::{network_attributes, refused};
 pub use upstream::{Http1Upstream, Http2Upstream, MAX_HEAD, MAX_HEADERS, Reconnect, http1_handshake};
 
@@ -35,6 +37,8 @@ pub struct Context {
     pub sink: SpanSink,
     /// The connection's two sockets, where requests follow one another (HTTP/1).
     pub link: Option<Link>,
+    /// What calls leave to the connection's task (HTTP/1).
+    pub handover: Option<Handover>,
 }
 
 /// Puts the layers around the way upstream. Every layer is always ready: the leaf waits for its connection inside the
@@ -46,7 +50,7 @@ where
         + 'static,
     U::Future: Send + 'static,
 {
-    let service = upgrade::Upgrade::new(upstream);
+    let service = upgrade::Upgrade::new(context.handover.clone(), upstream);
     let service = record::Record::new(context.clone(), service);
     BoxService::new(place::Place::new(service))
 }

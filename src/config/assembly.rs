@@ -63,6 +63,8 @@ pub fn assemble(
     variables: BTreeMap<String, String>,
     read_file: impl Fn(&str) -> Option<String>,
 ) -> Result<Assembled, Problems> {
+    let ours = |name: &str, value: &str| !(name.starts_with("SIDETRACE_") && is_service_link(name, value));
+    let variables = variables.into_iter().filter(|(name, value)| ours(name, value)).collect();
     let mut reader = Reader { variables, ..Reader::default() };
     reader.refuse_unknown();
     let outbound_port = reader.own("SIDETRACE_OUTBOUND_PORT", 15101, "a port number", parse_port);
@@ -132,13 +134,10 @@ impl Reader {
     }
 
     fn refuse_unknown(&mut self) {
-        let unknown = self.variables.iter().filter(|(name, value)| {
-            name.starts_with("SIDETRACE_")
-                && !name.starts_with(REDIRECT)
-                && !OWN.contains(&name.as_str())
-                && !is_service_link(name, value)
+        let unknown = self.variables.keys().filter(|name| {
+            name.starts_with("SIDETRACE_") && !name.starts_with(REDIRECT) && !OWN.contains(&name.as_str())
         });
-        self.problems.extend(unknown.map(|(name, _)| {
+        self.problems.extend(unknown.map(|name| {
             let nearest =
                 OWN.into_iter().max_by_key(|own| name.chars().zip(own.chars()).take_while(|(a, b)| a == b).count());
             format!("{name}: unknown; did you mean {}? `sidetrace config` lists them all", nearest.unwrap_or_default())
@@ -369,8 +368,26 @@ fn downward_lines(text: &str) -> impl Iterator<Item = (&str, String)> {
     text.lines().filter_map(|line| {
         let (key, value) = line.split_once('=')?;
         let value = value.trim().strip_prefix('"')?.strip_suffix('"')?;
-        Some((key, value.replace("\\\"", "\"").replace("\\n", "\n").replace("\\\\", "\\")))
+        Some((key, unescape(value)))
     })
+}
+
+/// Go's `%q`, as far as it is needed.
+fn unescape(text: &str) -> String {
+    let mut plain = String::with_capacity(text.len());
+    let mut characters = text.chars();
+    while let Some(character) = characters.next() {
+        plain.push(match (character, character == '\\') {
+            (_, false) => character,
+            (_, true) => match characters.next() {
+                Some('n') => '\n',
+                Some('t') => '\t',
+                Some(other) => other,
+                None => '\\',
+            },
+        });
+    }
+    plain
 }
 
 fn parse<T: FromStr>(text: &str) -> Option<T> {
@@ -487,8 +504,12 @@ mod tests {
         let variables = pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
         assemble(variables, |path| {
             (path == "/etc/podinfo/annotations").then(|| {
-                "kubernetes.io/config.seen=\"2026\"\nresource.opentelemetry.io/service.version=\"1.\\\"2\\\"\"\n"
-                    .to_owned()
+                concat!(
+                    "kubernetes.io/config.seen=\"2026\"\n",
+                    "resource.opentelemetry.io/service.version=\"1.\\\"2\\\"\"\n",
+                    "resource.opentelemetry.io/path=\"C:\\\\new\"\n",
+                )
+                .to_owned()
             })
         })
     }
@@ -519,6 +540,7 @@ mod tests {
             ("SIDETRACE_WORKERS", ""),
             ("SIDETRACE_REDIRECT_OUTBOUND_PORTS", "read by the init script"),
             ("SIDETRACE_PORT", "tcp://10.0.0.1:4317"),
+            ("SIDETRACE_HEALTH_PORT", "tcp://10.0.0.1:80"),
             ("SIDETRACE_PORT_4317_TCP_ADDR", "10.0.0.1"),
             ("SIDETRACE_SERVICE_HOST", "10.0.0.1"),
             ("OTEL_EXPORTER_OTLP_ENDPOINT", "https://collector:4318"),
@@ -611,6 +633,7 @@ mod tests {
         assert_eq!(attribute(&assembled, "service.namespace").unwrap(), "prod");
         assert_eq!(attribute(&assembled, "service.instance.id").unwrap(), "prod.agent-7d4b.agent");
         assert_eq!(attribute(&assembled, "service.version").unwrap(), "1.\"2\"");
+        assert_eq!(attribute(&assembled, "path").unwrap(), "C:\\new");
         let mut all = kubernetes.to_vec();
         all.push((
             "OTEL_RESOURCE_ATTRIBUTES",

@@ -59,6 +59,7 @@ enum Side {
 impl Link {
     /// A request has come in.
     pub fn exchange_begins(&self) {
+        self.clear(AWAITING_ANSWER | WRITTEN | BODY_WAITS);
         self.set(EXCHANGE);
     }
 
@@ -69,7 +70,10 @@ impl Link {
 
     /// A request has been handed on whole and its answer is not there yet: from now on a FIN of the client is a half-close.
     pub fn request_complete(&self) {
-        self.set(AWAITING_ANSWER);
+        // An answer may be over before its request is.
+        if self.in_exchange() {
+            self.set(AWAITING_ANSWER);
+        }
     }
 
     /// Upstream's side has asked for more of the request's body: is there nothing at the moment?
@@ -90,12 +94,19 @@ impl Link {
     /// Whether the HTTP library learns of the client's FIN, which it takes for the end of everything. In the middle of a
     /// body it must. Behind a whole request it must not, and whether the request is whole is known only when upstream's
     /// side has taken the last piece of it, which it does after the library has read it.
-    fn tells_fin(&self, first_seen: bool) -> bool {
-        !self.has(EXCHANGE) || (!first_seen && !self.has(AWAITING_ANSWER) && self.has(BODY_WAITS))
+    fn tells_fin(&self) -> bool {
+        let in_the_middle = !self.has(FIN_IS_NEW) && !self.has(AWAITING_ANSWER) && self.has(BODY_WAITS);
+        !self.has(EXCHANGE) || in_the_middle
+    }
+
+    /// Upstream's side has had its turn.
+    pub fn upstream_polled(&self) {
+        self.clear(FIN_IS_NEW);
     }
 
     /// Another upstream connection takes the place of the first.
     pub fn upstream<S: Abort>(&self, stream: S) -> Linked<S> {
+        self.clear(UPSTREAM_RESET);
         Linked::new((stream, Bytes::new()), (self.clone(), Side::Upstream))
     }
 
@@ -161,9 +172,11 @@ impl<S: AsyncRead + AsyncWrite + Abort + Unpin> AsyncRead for Linked<S> {
         match ready!(Pin::new(&mut this.stream).poll_read(cx, buf)) {
             Ok(()) if buf.filled().len() == before && buf.remaining() > 0 && this.side == Side::Client => {
                 let first_seen = !this.link.client_finished();
-                this.link.set(CLIENT_FIN);
+                if first_seen {
+                    this.link.set(CLIENT_FIN | FIN_IS_NEW);
+                }
                 // Bytes of the answer that the library still has to write would be lost with the rest.
-                if !this.unflushed && this.link.tells_fin(first_seen) {
+                if !this.unflushed && this.link.tells_fin() {
                     return Poll::Ready(Ok(()));
                 }
                 // The library reads again whenever this task is polled, and is told as soon as it may be. Once more after
@@ -245,3 +258,4 @@ const AWAITING_ANSWER: u8 = 8;
 const WRITTEN: u8 = 16;
 const EXCHANGE: u8 = 32;
 const BODY_WAITS: u8 = 64;
+const FIN_IS_NEW: u8 = 128;

@@ -14,14 +14,19 @@ use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
+use tokio::sync::Notify;
 use tokio_util::task::TaskTracker;
 use tower::Service;
 use tracing::debug;
 
 use super::Proxy;
+use super::goaway::GoAwayWatch;
 use crate::net::Target;
 use crate::net::linked;
-use crate::stack::{self, Context, Http1Upstream, Http2Upstream, HttpService, ObservedBody, Reconnect, StackError};
+use crate::stack::{
+    self, Context, Handover, Http1Upstream, Http2Upstream, HttpService, ObservedBody, Reconnect, StackError,
+    UpstreamConnection,
+};
 
 /// Serves an HTTP/1 connection until either side is done with it.
 pub(super) async fn http1(
@@ -35,15 +40,18 @@ pub(super) async fn http1(
         Ok(connected) => connected,
         Err(error) => return debug!(%error, "no HTTP/1 connection to upstream"),
     };
+    let handover = Handover::default();
     let reconnect = Reconnect {
         connector: proxy.connector.clone(),
         target: target.clone(),
         guard: proxy.guard.clone(),
         link: link.clone(),
+        handover: handover.clone(),
     };
-    let context = Context { target, sink: proxy.sink.clone(), link: Some(link.clone()) };
+    let mut upstream: Option<UpstreamConnection> = Some(Box::pin(connection.with_upgrades()));
+    let context =
+        Context { target, sink: proxy.sink.clone(), link: Some(link.clone()), handover: Some(handover.clone()) };
     let service = Serve::new(stack::build(&context, Http1Upstream::new(sender, reconnect)));
-    let mut upstream = pin!(connection.with_upgrades());
     let mut server = pin!(
         http1::Builder::new()
             .preserve_header_case(true)
@@ -55,21 +63,29 @@ pub(super) async fn http1(
             .with_upgrades()
     );
     let mut drained = pin!(proxy.drain.cancelled());
-    let (mut upstream_over, mut draining, mut closing) = (false, false, false);
+    let (mut draining, mut closing) = (false, false);
     let ended = poll_fn(|cx| {
         loop {
             if let Poll::Ready(ended) = server.as_mut().poll(cx) {
                 return Poll::Ready(ended);
             }
-            if !upstream_over && let Poll::Ready(ended) = upstream.as_mut().poll(cx) {
-                upstream_over = true;
+            if let Some(another) = handover.take_connection() {
+                upstream = Some(another);
+            }
+            if let Some(connection) = &mut upstream
+                && let Poll::Ready(ended) = connection.as_mut().poll(cx)
+            {
                 if let Err(error) = ended {
                     debug!(%error, "upstream connection ended");
                 }
+                // Its drop hands back a request that it has not sent.
+                upstream = None;
+                continue;
             }
+            link.upstream_polled();
             draining = draining || drained.as_mut().poll(cx).is_ready();
             // An idle pair closes together. A request under way learns of upstream's end by itself.
-            if closing || !(draining || (upstream_over && !link.in_exchange())) {
+            if closing || !(draining || (upstream.is_none() && !link.in_exchange())) {
                 return Poll::Pending;
             }
             closing = true;
@@ -77,8 +93,15 @@ pub(super) async fn http1(
         }
     })
     .await;
-    if let Err(error) = ended {
-        debug!(%error, "client connection ended");
+    match (ended, handover.take_upgrade()) {
+        (Err(error), _) => debug!(%error, "client connection ended"),
+        (Ok(()), None) => {}
+        (Ok(()), Some((client, upstream))) => {
+            let (Ok(client), Ok(upstream)) = tokio::join!(client, upstream) else { return };
+            let (mut client, mut upstream) = (TokioIo::new(client), TokioIo::new(upstream));
+            // Either side's end has been passed on; there is nobody left to tell of a failure.
+            let _ = tokio::io::copy_bidirectional(&mut client, &mut upstream).await;
+        }
     }
 }
 
@@ -90,6 +113,8 @@ pub(super) async fn http2(
     upstream: (TcpStream, Bytes),
 ) {
     let (client, upstream, _link) = linked::join(client, upstream);
+    let going_away = Arc::new(Notify::new());
+    let upstream = GoAwayWatch::new(upstream, going_away.clone());
     let executor = Tracked(proxy.tasks.clone());
     let connected = hyper::client::conn::http2::Builder::new(executor.clone())
         .initial_stream_window_size(STREAM_WINDOW)
@@ -101,9 +126,9 @@ pub(super) async fn http2(
         Ok(connected) => connected,
         Err(error) => return debug!(%error, "no HTTP/2 connection to upstream"),
     };
-    let context = Context { target, sink: proxy.sink.clone(), link: None };
+    let context = Context { target, sink: proxy.sink.clone(), link: None, handover: None };
     let service = Serve::new(stack::build(&context, Http2Upstream::new(sender)));
-    let mut upstream = pin!(upstream);
+    let mut upstream = Some(Box::pin(upstream));
     let mut server = pin!(
         http2::Builder::new(executor)
             .auto_date_header(false)
@@ -113,17 +138,19 @@ pub(super) async fn http2(
             .max_concurrent_streams(MAX_STREAMS)
             .serve_connection(TokioIo::new(client), service)
     );
-    let (mut upstream_over, mut draining) = (false, false);
+    let mut draining = false;
     let ended = loop {
         tokio::select! {
             ended = &mut server => break ended,
-            ended = &mut upstream, if !upstream_over => {
-                upstream_over = true;
+            Some(ended) = async { Some(upstream.as_mut()?.await) } => {
                 if let Err(error) = ended {
                     debug!(%error, "upstream connection ended");
                 }
+                // Its drop hands back the requests that it has not sent.
+                upstream = None;
                 server.as_mut().graceful_shutdown();
             }
+            () = going_away.notified() => server.as_mut().graceful_shutdown(),
             () = proxy.drain.cancelled(), if !draining => {
                 draining = true;
                 server.as_mut().graceful_shutdown();
@@ -170,6 +197,7 @@ where
 }
 
 const STREAM_WINDOW: u32 = 1024 * 1024;
-const CONNECTION_WINDOW: u32 = 4 * 1024 * 1024;
+/// No tighter than any peer's: streams that nobody reads must not hold up the others. Their own windows bound memory.
+const CONNECTION_WINDOW: u32 = (1 << 31) - 1;
 const MAX_HEADER_LIST: u32 = 1024 * 1024;
 const MAX_STREAMS: u32 = 1000;

@@ -1,5 +1,5 @@
 //! Joins the two halves of a connection that changed its protocol: `101 Switching Protocols`, or an accepted CONNECT.
-//! What follows is passed through unread.
+//! What follows is passed through unread, by the connection's task.
 
 use std::task::{Context, Poll};
 
@@ -7,20 +7,20 @@ use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use http::{Method, Request, Response, StatusCode};
 use hyper::body::Incoming;
-use hyper_util::rt::TokioIo;
 use tower::Service;
 
-use super::{ObservedBody, StackError};
+use super::{Handover, ObservedBody, StackError};
 
 /// The service.
 #[derive(Clone, Debug)]
 pub(super) struct Upgrade<S> {
+    handover: Option<Handover>,
     inner: S,
 }
 
 impl<S> Upgrade<S> {
-    pub(super) fn new(inner: S) -> Self {
-        Self { inner }
+    pub(super) fn new(handover: Option<Handover>, inner: S) -> Self {
+        Self { handover, inner }
     }
 }
 
@@ -39,21 +39,16 @@ where
 
     fn call(&mut self, mut request: Request<ObservedBody>) -> Self::Future {
         let connect = request.method() == Method::CONNECT;
-        if !connect && !request.headers().contains_key(http::header::UPGRADE) {
+        let asks = connect || request.headers().contains_key(http::header::UPGRADE);
+        let Some(handover) = self.handover.clone().filter(|_| asks) else {
             return self.inner.call(request).left_future();
-        }
+        };
         let client = hyper::upgrade::on(&mut request);
         let answer = self.inner.call(request);
         async move {
             let mut answer = answer.await?;
             if answer.status() == StatusCode::SWITCHING_PROTOCOLS || (connect && answer.status().is_success()) {
-                let upstream = hyper::upgrade::on(&mut answer);
-                tokio::spawn(async move {
-                    let (Ok(client), Ok(upstream)) = tokio::join!(client, upstream) else { return };
-                    let (mut client, mut upstream) = (TokioIo::new(client), TokioIo::new(upstream));
-                    // Either side's end has been passed on; there is nobody left to tell of a failure.
-                    let _ = tokio::io::copy_bidirectional(&mut client, &mut upstream).await;
-                });
+                handover.upgrade(client, hyper::upgrade::on(&mut answer));
             }
             Ok(answer)
         }

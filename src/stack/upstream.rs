@@ -1,33 +1,46 @@
 //! The leaf of the stack: the one upstream connection that belongs to the client's.
 
 use std::io;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
-use http::{Request, Response};
+use http::{Request, Response, Version, header};
+use http_body::Body;
 use hyper::body::Incoming;
 use hyper::client::conn::{http1, http2};
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tower::Service;
 
-use super::{ObservedBody, StackError};
+use super::{Handover, ObservedBody, StackError};
 use crate::net::linked::Link;
 use crate::net::{Connector, LoopGuard, Target};
+use crate::trace::propagation::remove_in_order;
 
 /// HTTP/1: one request after another.
 #[derive(Debug)]
 pub struct Http1Upstream {
-    sender: Arc<Mutex<Option<http1::SendRequest<ObservedBody>>>>,
+    slot: Slot,
     reconnect: Arc<Reconnect>,
+}
+
+/// The way to the connection, when no call is just taking it.
+type Slot = Arc<Mutex<Option<Sender>>>;
+
+#[derive(Debug)]
+struct Sender {
+    sender: http1::SendRequest<ObservedBody>,
+    /// hyper speaks down to an upstream that has answered with HTTP/1.0: it would send no chunked body any more.
+    speaks_1_0: bool,
 }
 
 impl Http1Upstream {
     /// Sends through this connection, and through a new one what the first hands back unsent.
     pub fn new(sender: http1::SendRequest<ObservedBody>, reconnect: Reconnect) -> Self {
-        Self { sender: Arc::new(Mutex::new(Some(sender))), reconnect: Arc::new(reconnect) }
+        let sender = Sender { sender, speaks_1_0: false };
+        Self { slot: Arc::new(Mutex::new(Some(sender))), reconnect: Arc::new(reconnect) }
     }
 }
 
@@ -41,9 +54,10 @@ impl Service<Request<ObservedBody>> for Http1Upstream {
     }
 
     fn call(&mut self, request: Request<ObservedBody>) -> Self::Future {
-        let (slot, reconnect) = (self.sender.clone(), self.reconnect.clone());
+        let (slot, reconnect) = (self.slot.clone(), self.reconnect.clone());
         async move {
-            let sender = slot.lock().unwrap_or_else(PoisonError::into_inner).take();
+            let chunked = request.body().size_hint().exact().is_none();
+            let sender = lock(&slot).take().filter(|sender| !(chunked && sender.speaks_1_0));
             let unsent = match sender {
                 Some(sender) => match send(sender, request, &slot).await {
                     Ok(answer) => return Ok(answer),
@@ -54,7 +68,7 @@ impl Service<Request<ObservedBody>> for Http1Upstream {
             };
             // Upstream closed while the request was on its way to it: nothing of it was written.
             let sender = reconnect.http1().await.map_err(StackError::connect)?;
-            match send(sender, unsent, &slot).await {
+            match send(Sender { sender, speaks_1_0: false }, unsent, &slot).await {
                 Ok(answer) => Ok(answer),
                 Err(Unsent::No(error)) => Err(error),
                 Err(Unsent::Yes(_)) => Err(StackError::connect(io::ErrorKind::ConnectionReset.into())),
@@ -69,20 +83,31 @@ enum Unsent {
     No(StackError),
 }
 
-async fn send(
-    mut sender: http1::SendRequest<ObservedBody>,
-    request: Request<ObservedBody>,
-    slot: &Mutex<Option<http1::SendRequest<ObservedBody>>>,
-) -> Result<Response<Incoming>, Unsent> {
-    if sender.ready().await.is_err() {
+async fn send(mut way: Sender, request: Request<ObservedBody>, slot: &Slot) -> Result<Response<Incoming>, Unsent> {
+    if way.sender.ready().await.is_err() {
         return Err(Unsent::Yes(Box::new(request)));
     }
-    let answer = sender.try_send_request(request);
-    *slot.lock().unwrap_or_else(PoisonError::into_inner) = Some(sender);
-    answer.await.map_err(|mut error| match error.take_message() {
+    let answer = way.sender.try_send_request(request);
+    *lock(slot) = Some(way);
+    let mut answer = answer.await.map_err(|mut error| match error.take_message() {
         Some(request) => Unsent::Yes(Box::new(request)),
         None => Unsent::No(StackError::upstream(error.into_error())),
-    })
+    })?;
+    if answer.version() == Version::HTTP_10
+        && let Some(way) = &mut *lock(slot)
+    {
+        way.speaks_1_0 = true;
+    }
+    // RFC 9112, section 6.3: the coding overrides the length; hyper's other side would send neither.
+    let headers = answer.headers_mut();
+    if headers.contains_key(header::TRANSFER_ENCODING) && headers.contains_key(header::CONTENT_LENGTH) {
+        remove_in_order(headers, &header::CONTENT_LENGTH);
+    }
+    Ok(answer)
+}
+
+fn lock(slot: &Slot) -> MutexGuard<'_, Option<Sender>> {
+    slot.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// How to reach the same destination once more.
@@ -96,19 +121,19 @@ pub struct Reconnect {
     pub guard: Arc<LoopGuard>,
     /// The client's side of it.
     pub link: Link,
+    /// Whose task drives the new connection.
+    pub handover: Handover,
 }
 
 impl Reconnect {
     async fn http1(&self) -> io::Result<http1::SendRequest<ObservedBody>> {
-        let mut own = None;
-        let stream =
-            self.connector.connect(self.target.original, |local| own = Some(self.guard.remember(local))).await?;
+        let (to, mut own) = (self.target.original, None);
+        let stream = self.connector.connect(to, |local| own = Some(self.guard.remember(local, to))).await?;
         let (sender, connection) = http1_handshake(self.link.upstream(stream)).await.map_err(io::Error::other)?;
-        tokio::spawn(async move {
+        self.handover.connection(Box::pin(async move {
             let _own = own;
-            // What goes wrong here is told to the request that is under way.
-            let _ = connection.with_upgrades().await;
-        });
+            connection.with_upgrades().await
+        }));
         Ok(sender)
     }
 }
@@ -125,6 +150,8 @@ where
         .max_headers(MAX_HEADERS)
         .max_buf_size(MAX_HEAD)
         .allow_obsolete_multiline_headers_in_responses(true)
+        .allow_spaces_after_header_name_in_responses(true)
+        .ignore_invalid_headers_in_responses(true)
         .handshake(TokioIo::new(stream))
         .await
 }
@@ -149,8 +176,13 @@ impl Service<Request<ObservedBody>> for Http2Upstream {
         Poll::Ready(Ok(()))
     }
 
-    fn call(&mut self, request: Request<ObservedBody>) -> Self::Future {
+    fn call(&mut self, mut request: Request<ObservedBody>) -> Self::Future {
         let mut sender = self.0.clone();
+        if request.uri().authority().is_none() {
+            // It came with `host` in place of `:authority` (RFC 9113, section 8.3.1). h2 asks for an authority in a
+            // request of its own version; in one of the version before it is content with the header.
+            *request.version_mut() = Version::HTTP_11;
+        }
         async move {
             if sender.ready().await.is_err() {
                 return Err(StackError::unsent());
@@ -166,5 +198,5 @@ impl Service<Request<ObservedBody>> for Http2Upstream {
 
 /// More header lines than this are refused by hyper; its own default is 100.
 pub const MAX_HEADERS: usize = 512;
-/// The largest head, in bytes.
-pub const MAX_HEAD: usize = 1024 * 1024 + 64 * 1024;
+/// The largest head, in bytes; hyper reads and writes bodies through buffers that may grow as large.
+pub const MAX_HEAD: usize = 256 * 1024;

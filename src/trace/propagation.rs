@@ -179,8 +179,8 @@ fn split_member(member: &[u8]) -> Option<(&[u8], &[u8])> {
     (key_fits && value_fits).then_some((key, value))
 }
 
-/// [`HeaderMap::remove`] moves the last header into the gap; the origin would see another order than the client sent.
-fn remove_in_order(headers: &mut HeaderMap, name: &HeaderName) {
+/// Removes a header. [`HeaderMap::remove`] moves the last header into the gap; the origin would see another order than the client sent.
+pub fn remove_in_order(headers: &mut HeaderMap, name: &HeaderName) {
     let mut kept = HeaderMap::with_capacity(headers.len());
     for (key, value) in headers.iter().filter(|(key, _)| *key != name) {
         kept.append(key.clone(), value.clone());

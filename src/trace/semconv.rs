@@ -4,7 +4,7 @@
 //! `sidetrace.*` names are our own, for what no convention covers.
 
 /// The conventions' version that the names below follow.
-pub const SCHEMA_URL: &str = "https://opentelemetry.io/schemas/1.44.0";
+pub const SCHEMA_URL: &str = "https://opentelemetry.io/schemas/1.45.0";
 
 macro_rules! names {
     ($($name:ident = $value:literal;)*) => { $(#[doc = concat!("`", $value, "`")] pub const $name: &str = $value;)* };

@@ -91,6 +91,25 @@ fn a_request_cut_short_is_cancelled() {
 }
 
 #[test]
+fn an_upstream_that_closes_between_two_requests_hangs_no_client() {
+    let mut pod = Pod::start();
+    let _origin = pod.origin("http", &["8080"]);
+    let client = || {
+        let mut command = Command::new(python());
+        command.arg(root().join("tests/it/clients/race.py")).args([&format!("{}drops", url(8080)), "300"]);
+        command
+    };
+    // A request may cross the FIN on its way, with us as without us; but it fails at once then.
+    let [_, answered] = [pod.run_bare(client()), pod.run(client())].map(|output| {
+        let said = String::from_utf8_lossy(&output.stdout).into_owned();
+        assert!(!said.contains("Timeout"), "{said}");
+        said.split_once(" answered").unwrap().0.parse::<usize>().unwrap()
+    });
+    super::support::until("all connections are closed", || pod.metric("sidetrace_connections_open") == 0);
+    assert!(pod.finish().len() >= answered && answered > 100);
+}
+
+#[test]
 fn a_server_that_speaks_first_is_heard_whatever_the_client_says_then() {
     let mut pod = Pod::start();
     let _origin = pod.origin("greet", &["8025"]);

@@ -3,7 +3,7 @@
 
     origin.py http PORT            HTTP/1.1: the standard library's server
     origin.py tls PORT CERTIFICATE the same over TLS
-    origin.py grpc PORT            grpcio: test.Echo/Unary and test.Echo/Bidi
+    origin.py grpc PORT [AGE]      grpcio: test.Echo/Unary and test.Echo/Bidi; a connection is let go after AGE ms
     origin.py greet PORT           speaks first, then repeats what it hears until it hears FIN
     origin.py sum PORT             says nothing until it hears FIN, then how much it heard
     origin.py upgrade PORT         101 with the first bytes behind it, then repeats what it hears until it hears FIN
@@ -55,6 +55,14 @@ class Handler(BaseHTTPRequestHandler):
             self.rfile.read(1)  # until the client goes
             say(path=route, gone=True)
             self.close_connection = True
+        elif route == "/drops":  # without a word
+            self.start(200, [("Content-Length", "2")])
+            self.wfile.write(b"ok")
+            self.close_connection = True
+            self.wfile.flush()
+        elif route == "/both":
+            self.start(200, [("Transfer-Encoding", "chunked"), ("Content-Length", "2")])
+            self.wfile.write(b"2\r\nok\r\n0\r\n\r\n")
         elif route == "/stream":
             self.start(200, [("Transfer-Encoding", "chunked"), ("Content-Type", "text/event-stream")])
             for part in (b"data: one\n\n", b"data: two\n\n", b"data: three\n\n", b""):
@@ -134,7 +142,7 @@ def http(port, certificate=None):
         threading.Thread(target=server.serve_forever, daemon=True).start()
 
 
-def grpc_server(port):
+def grpc_server(port, age=None):
     from concurrent import futures
 
     import grpc
@@ -159,7 +167,8 @@ def grpc_server(port):
             yield request
 
     handlers = {"Unary": grpc.unary_unary_rpc_method_handler(unary), "Bidi": grpc.stream_stream_rpc_method_handler(bidi)}
-    server = grpc.server(futures.ThreadPoolExecutor(8))
+    ages = [("grpc.max_connection_age_ms", int(age)), ("grpc.max_connection_age_grace_ms", 20000)] if age else []
+    server = grpc.server(futures.ThreadPoolExecutor(8), options=ages)
     server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler("test.Echo", handlers),))
     assert server.add_insecure_port(f"[::]:{port}")
     server.start()
@@ -219,7 +228,7 @@ if __name__ == "__main__":
     if mode in conversations:
         kept = raw(int(port), conversations[mode])
     elif mode == "grpc":
-        kept = grpc_server(int(port))
+        kept = grpc_server(int(port), *rest)
     else:
         kept = http(int(port), *rest)
     print("listening", flush=True)

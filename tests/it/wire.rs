@@ -84,6 +84,12 @@ const CHANGED: &[(&str, &[&str], &str, &str)] = &[
         r#"["hOsT", "a"], ["X-B", "2"], ["X-b", "3"], ["x-a", "1"], ["Empty", ""]"#,
     ),
     (
+        "an answer with a coding and a length loses the length",
+        &["send:GET /both HTTP/1.1\\r\\nHost: a\\r\\n\\r\\n", "fin", "rest"],
+        r"Transfer-Encoding: chunked\r\nContent-Length: 2\r\n\r\n2\r\nok",
+        r"Transfer-Encoding: chunked\r\n\r\n2\r\nok",
+    ),
+    (
         "an answer to Connection: close says so too",
         &["send:GET /stays HTTP/1.1\\r\\nHost: a\\r\\nConnection: close\\r\\n\\r\\n", "hear:300"],
         r"Content-Length: 179\r\n\r\n",

@@ -1,10 +1,15 @@
 //! Network namespaces that live as long as a handle on them does.
 
 use std::fs::File;
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
 use std::sync::Arc;
+use std::sync::mpsc::RecvTimeoutError;
 
 use nix::sched::{CloneFlags, setns, unshare};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+use super::GUARD;
 
 /// A network namespace of this test's own: lo is up. Dies with its last handle.
 #[derive(Clone, Debug)]
@@ -34,9 +39,20 @@ impl Netns {
         inside.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
     }
 
-    /// Runs a command to its end inside.
+    /// Runs a command to its end inside; one that hangs is killed.
     pub(crate) fn output(&self, mut command: Command) -> Output {
-        self.enter(move || command.output().unwrap_or_else(|error| panic!("{command:?}: {error}")))
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let child = self.enter(move || command.spawn().unwrap_or_else(|error| panic!("{command:?}: {error}")));
+        let id = Pid::from_raw(i32::try_from(child.id()).unwrap());
+        let (done, waited) = std::sync::mpsc::channel::<()>();
+        std::thread::spawn(move || {
+            if waited.recv_timeout(2 * GUARD) == Err(RecvTimeoutError::Timeout) {
+                let _ = kill(id, Signal::SIGKILL);
+            }
+        });
+        let output = child.wait_with_output().unwrap();
+        drop(done);
+        output
     }
 
     pub(crate) fn sh(&self, script: &str) -> Output {

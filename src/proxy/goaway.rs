@@ -1,0 +1,125 @@
+//! Notices upstream's GOAWAY as it passes: hyper keeps it to itself until the last stream has ended, and a client that is
+//! not told goes on opening streams that nobody will answer.
+
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::sync::Notify;
+
+/// A stream of HTTP/2 frames from upstream, unchanged.
+#[derive(Debug)]
+pub(super) struct GoAwayWatch<S> {
+    inner: S,
+    frames: Frames,
+    seen: Arc<Notify>,
+}
+
+impl<S> GoAwayWatch<S> {
+    /// `seen` is told of every GOAWAY.
+    pub(super) fn new(inner: S, seen: Arc<Notify>) -> Self {
+        Self { inner, frames: Frames::default(), seen }
+    }
+}
+
+/// Where in the sequence of frames the stream is (RFC 9113, section 4.1).
+#[derive(Debug, Default)]
+struct Frames {
+    header: [u8; 4],
+    have: usize,
+    skip: usize,
+}
+
+impl Frames {
+    /// Whether one of the frame headers that end in these bytes is a GOAWAY's.
+    fn feed(&mut self, mut bytes: &[u8]) -> bool {
+        let mut seen = false;
+        while !bytes.is_empty() {
+            if self.skip > 0 {
+                let skipped = self.skip.min(bytes.len());
+                bytes = bytes.get(skipped..).unwrap_or_default();
+                self.skip -= skipped;
+                continue;
+            }
+            let missing = self.header.iter_mut().skip(self.have);
+            let taken = missing.zip(bytes).map(|(to, from)| *to = *from).count();
+            bytes = bytes.get(taken..).unwrap_or_default();
+            self.have += taken;
+            if self.have == self.header.len() {
+                let [high, mid, low, kind] = self.header;
+                let length = usize::from(high) << 16 | usize::from(mid) << 8 | usize::from(low);
+                seen |= kind == GOAWAY;
+                (self.have, self.skip) = (0, REST_OF_HEADER + length);
+            }
+        }
+        seen
+    }
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for GoAwayWatch<S> {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let this = &mut *self;
+        let before = buf.filled().len();
+        ready!(Pin::new(&mut this.inner).poll_read(cx, buf))?;
+        if this.frames.feed(buf.filled().get(before..).unwrap_or_default()) {
+            this.seen.notify_one();
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for GoAwayWatch<S> {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.inner).poll_write(cx, buf)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.inner).poll_write_vectored(cx, bufs)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.inner.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.inner).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.inner).poll_shutdown(cx)
+    }
+}
+
+const GOAWAY: u8 = 7;
+/// Flags and stream identifier, behind length and type.
+const REST_OF_HEADER: usize = 5;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn frame(kind: u8, payload: &[u8]) -> Vec<u8> {
+        let length = u32::try_from(payload.len()).unwrap().to_be_bytes();
+        [&length[1..], &[kind, 0, 0, 0, 0, 0], payload].concat()
+    }
+
+    #[test]
+    fn a_goaway_is_noticed_wherever_the_bytes_are_cut_and_nothing_else_is() {
+        let others = [frame(4, &[]), frame(0, &[7; 300]), frame(1, &frame(7, &[0; 8]))].concat();
+        let all = [others.clone(), frame(7, &[0; 8]), frame(0, &[1; 9])].concat();
+        for cut in 0..=all.len() {
+            let mut frames = Frames::default();
+            let first = frames.feed(&all[..cut]);
+            assert_eq!(first, cut >= others.len() + 4, "{cut}");
+            assert_eq!(frames.feed(&all[cut..]), !first, "{cut}");
+        }
+        let mut frames = Frames::default();
+        assert!(!others.iter().any(|byte| frames.feed(&[*byte])));
+    }
+}
