@@ -19,7 +19,10 @@ pub use error::io_error_type;
 pub use error::{Fault, StackError};
 pub use handover::{Handover, UpstreamConnection};
 pub use record::{network_attributes, refused};
-pub use upstream::{Http1Upstream, Http2Upstream, MAX_HEAD, MAX_HEADERS, Reconnect, http1_handshake};
+pub use upstream::{
+    CONNECTION_WINDOW, Http1Upstream, Http2Reconnect, Http2Upstream, MAX_HEAD, MAX_HEADER_LIST, MAX_HEADERS, Reconnect,
+    STREAM_WINDOW, Tracked, http1_handshake, http2_handshake,
+};
 
 use crate::net::Target;
 use crate::net::linked::Link;

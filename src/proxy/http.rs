@@ -15,7 +15,6 @@ use hyper::server::conn::{http1, http2};
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 use tokio::sync::Notify;
-use tokio_util::task::TaskTracker;
 use tower::Service;
 use tracing::debug;
 
@@ -24,8 +23,8 @@ use super::goaway::GoAwayWatch;
 use crate::net::Target;
 use crate::net::linked;
 use crate::stack::{
-    self, Context, Handover, Http1Upstream, Http2Upstream, HttpService, ObservedBody, Reconnect, StackError,
-    UpstreamConnection,
+    self, Context, Handover, Http1Upstream, Http2Reconnect, Http2Upstream, HttpService, ObservedBody, Reconnect,
+    StackError, Tracked, UpstreamConnection,
 };
 
 /// Serves an HTTP/1 connection until either side is done with it.
@@ -116,25 +115,26 @@ pub(super) async fn http2(
     let going_away = Arc::new(Notify::new());
     let upstream = GoAwayWatch::new(upstream, going_away.clone());
     let executor = Tracked(proxy.tasks.clone());
-    let connected = hyper::client::conn::http2::Builder::new(executor.clone())
-        .initial_stream_window_size(STREAM_WINDOW)
-        .initial_connection_window_size(CONNECTION_WINDOW)
-        .max_header_list_size(MAX_HEADER_LIST)
-        .handshake(TokioIo::new(upstream))
-        .await;
+    let connected = stack::http2_handshake(upstream, executor.clone()).await;
     let (sender, upstream) = match connected {
         Ok(connected) => connected,
         Err(error) => return debug!(%error, "no HTTP/2 connection to upstream"),
     };
+    let reconnect = Http2Reconnect {
+        connector: proxy.connector.clone(),
+        target: target.clone(),
+        guard: proxy.guard.clone(),
+        tasks: proxy.tasks.clone(),
+    };
     let context = Context { target, sink: proxy.sink.clone(), link: None, handover: None };
-    let service = Serve::new(stack::build(&context, Http2Upstream::new(sender)));
+    let service = Serve::new(stack::build(&context, Http2Upstream::new(sender, reconnect)));
     let mut upstream = Some(Box::pin(upstream));
     let mut server = pin!(
         http2::Builder::new(executor)
             .auto_date_header(false)
-            .initial_stream_window_size(STREAM_WINDOW)
-            .initial_connection_window_size(CONNECTION_WINDOW)
-            .max_header_list_size(MAX_HEADER_LIST)
+            .initial_stream_window_size(stack::STREAM_WINDOW)
+            .initial_connection_window_size(stack::CONNECTION_WINDOW)
+            .max_header_list_size(stack::MAX_HEADER_LIST)
             .max_concurrent_streams(MAX_STREAMS)
             .serve_connection(TokioIo::new(client), service)
     );
@@ -182,22 +182,4 @@ impl hyper::service::Service<Request<Incoming>> for Serve {
     }
 }
 
-/// Runs the streams of a connection where the drain can wait for them.
-#[derive(Clone)]
-struct Tracked(TaskTracker);
-
-impl<F> hyper::rt::Executor<F> for Tracked
-where
-    F: Future + Send + 'static,
-    F::Output: Send + 'static,
-{
-    fn execute(&self, future: F) {
-        self.0.spawn(future);
-    }
-}
-
-const STREAM_WINDOW: u32 = 1024 * 1024;
-/// No tighter than any peer's: streams that nobody reads must not hold up the others. Their own windows bound memory.
-const CONNECTION_WINDOW: u32 = (1 << 31) - 1;
-const MAX_HEADER_LIST: u32 = 1024 * 1024;
 const MAX_STREAMS: u32 = 1000;
