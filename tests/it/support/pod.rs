@@ -19,6 +19,7 @@ const AGENT_V6: &str = "fd00:231::1";
 const BARE_V4: &str = "10.231.0.2";
 const BARE_V6: &str = "fd00:231::2";
 const SIDECAR_ID: u32 = 15100;
+const COPY: &str = "sidetrace-copy-";
 
 #[derive(Debug)]
 pub(crate) struct Pod {
@@ -168,15 +169,28 @@ fn start_sidecar(netns: &Netns, settings: &BTreeMap<String, String>, uid: Option
 
 /// The program where its own user can read it: the project may lie in a folder that only root can enter.
 pub(crate) fn binary() -> PathBuf {
-    static COPY: OnceLock<PathBuf> = OnceLock::new();
-    COPY.get_or_init(|| {
-        let folder = std::env::temp_dir().join(format!("sidetrace-test-{}", std::process::id()));
+    static PATH: OnceLock<PathBuf> = OnceLock::new();
+    PATH.get_or_init(|| {
+        remove_copies_of_the_dead();
+        let folder = std::env::temp_dir().join(format!("{COPY}{}", std::process::id()));
         std::fs::create_dir_all(&folder).unwrap();
         let copy = folder.join("sidetrace");
         std::fs::copy(env!("CARGO_BIN_EXE_sidetrace"), &copy).unwrap();
         copy
     })
     .clone()
+}
+
+fn remove_copies_of_the_dead() {
+    for entry in std::fs::read_dir(std::env::temp_dir()).unwrap().flatten() {
+        let name = entry.file_name().to_string_lossy().into_owned();
+        if let Some(id) = name.strip_prefix(COPY).and_then(|id| id.parse::<u32>().ok())
+            && !PathBuf::from(format!("/proc/{id}")).exists()
+        {
+            // Another run may be at the same.
+            let _ = std::fs::remove_dir_all(entry.path());
+        }
+    }
 }
 
 /// A server that says on its standard output what reached it.
