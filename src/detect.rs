@@ -35,8 +35,6 @@ pub enum Reason {
     ClosedEarly,
     /// A first line longer than [`MAX_FIRST_LINE`].
     TooLong,
-    /// The connection changed its protocol after an HTTP upgrade.
-    Upgraded,
 }
 
 impl Reason {
@@ -49,7 +47,6 @@ impl Reason {
             Reason::NotHttp => "not_http",
             Reason::ClosedEarly => "closed_early",
             Reason::TooLong => "too_long",
-            Reason::Upgraded => "upgraded",
         }
     }
 }

@@ -138,6 +138,8 @@ pub struct Metrics {
     pub not_redirected: Counter,
     /// Connections refused because they would have come back to us.
     pub loops: Counter,
+    /// Requests that the HTTP library could not read, and answered itself.
+    pub unreadable: Counter,
     /// Spans handed to the queue, or lost at its door.
     pub spans_created: Counter,
     /// Spans that a backend has taken.
@@ -160,6 +162,7 @@ impl Default for Metrics {
             connections_open: Gauge::default(),
             not_redirected: Counter::default(),
             loops: Counter::default(),
+            unreadable: Counter::default(),
             spans_created: Counter::default(),
             spans_exported: Counter::default(),
             spans_queued: Gauge::default(),
@@ -215,6 +218,12 @@ impl Metrics {
             "counter",
             "Connections without an original destination, closed.",
             &count(&self.not_redirected),
+        );
+        family(
+            "sidetrace_requests_unreadable_total",
+            "counter",
+            "Requests that the HTTP library refused by itself.",
+            &count(&self.unreadable),
         );
         family(
             "sidetrace_loops_total",

@@ -93,7 +93,12 @@ pub(super) async fn http1(
     })
     .await;
     match (ended, handover.take_upgrade()) {
-        (Err(error), _) => debug!(%error, "client connection ended"),
+        (Err(error), _) => {
+            if error.is_parse() {
+                proxy.metrics.unreadable.inc();
+            }
+            debug!(%error, "client connection ended");
+        }
         (Ok(()), None) => {}
         (Ok(()), Some((client, upstream))) => {
             let (Ok(client), Ok(upstream)) = tokio::join!(client, upstream) else { return };

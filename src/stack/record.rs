@@ -63,7 +63,7 @@ where
         if link.is_some() || !body.is_end_stream() {
             body.observe(Box::new(RequestBody { span: span.clone(), is_grpc: grpc.is_some(), link: link.clone() }));
         }
-        let call = Call { span, grpc, link };
+        let call = Call { span, grpc, connect: parts.method == Method::CONNECT, link };
         Recorded { inner: self.inner.call(Request::from_parts(parts, body)), call: Some(call) }
     }
 }
@@ -113,6 +113,8 @@ where
 struct Call {
     span: ActiveSpan,
     grpc: Option<Grpc>,
+    /// Asks for a tunnel.
+    connect: bool,
     link: Option<Link>,
 }
 
@@ -131,6 +133,9 @@ impl Call {
         }
         self.span.update(|span| {
             span.push(semconv::HTTP_RESPONSE_STATUS_CODE, i64::from(status.as_u16()));
+            if status == StatusCode::SWITCHING_PROTOCOLS || (self.connect && status.is_success()) {
+                span.push(semconv::SIDETRACE_PASSTHROUGH_REASON, UPGRADED);
+            }
             if status.as_u16() >= 400 {
                 span.fail(status.as_str().to_owned());
             }
@@ -353,6 +358,8 @@ fn text(value: &str) -> String {
     value.get(..end.unwrap_or(0)).unwrap_or_default().to_owned()
 }
 
+/// What follows the answer is no HTTP, and is passed through unread.
+const UPGRADED: &str = "upgraded";
 const MAX_TEXT: usize = 512;
 const METHODS: [&str; 10] = ["GET", "POST", "PUT", "DELETE", "HEAD", "OPTIONS", "PATCH", "CONNECT", "TRACE", "QUERY"];
 const GRPC_STATUS: [&str; 17] = [

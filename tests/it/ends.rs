@@ -151,6 +151,7 @@ fn an_upgraded_connection_is_passed_through() {
     assert_eq!(talk(&pod.bare, 8027, &steps), talk(&pod.agent, 8027, &steps));
     let span = only(pod.finish());
     assert_eq!(integer(&span, "http.response.status_code"), Some(101));
+    assert_eq!(text(&span, "sidetrace.passthrough.reason"), "upgraded");
     ended(&span, "", "");
     let calls = origin.into_calls();
     assert_eq!(calls.iter().filter(|call| call["call"]["heard"] == 100_003).count(), 2, "{calls:?}");
