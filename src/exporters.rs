@@ -46,7 +46,7 @@ pub enum Delivered {
 
 /// Tries until the backend has taken or refused the batch. Memory is bounded by the queue before it, not by giving up.
 ///
-/// Waits between tries grow from one to thirty seconds, each drawn from half to the whole of its step, so that many
+/// Waits between tries grow from one to five seconds, each drawn from half to the whole of its step, so that many
 /// sidecars do not come back at once; a time that the backend names is kept. When `stop` comes there is no time for that:
 /// the next try is made at once, and the others a second apart.
 pub async fn deliver(
@@ -90,7 +90,7 @@ pub async fn deliver(
 }
 
 const FIRST_WAIT: Duration = Duration::from_secs(1);
-const LONGEST_WAIT: Duration = Duration::from_secs(30);
+const LONGEST_WAIT: Duration = Duration::from_secs(5);
 /// A backend may ask for another try, not for all of them at once.
 const SHORTEST_NAMED: Duration = Duration::from_millis(500);
 /// A backend may ask for patience, not for eternity.
