@@ -3,17 +3,15 @@
 //! `OTEL_*` follows the OpenTelemetry specification (an empty value is unset, a bad one warns and the default holds);
 //! `SIDETRACE_*` is ours (an unknown name or a bad value stops the start).
 
+mod export;
+mod resource;
+
 use std::collections::BTreeMap;
 use std::fmt;
 use std::str::FromStr;
 use std::time::Duration;
 
-use http::{HeaderMap, HeaderName, HeaderValue, Uri};
-use opentelemetry::KeyValue;
-use percent_encoding::percent_decode_str;
-
-use super::{Batch, Config, Export, ExportProtocol, Log};
-use crate::trace::semconv;
+use super::{Batch, Config, Log};
 
 /// What was read, what was wrong, and what came from where.
 #[derive(Debug)]
@@ -201,158 +199,6 @@ impl Reader {
         let size = self.otel(&["OTEL_BSP_MAX_EXPORT_BATCH_SIZE"], 512, "a number of spans from 1 to 1000000", count);
         Batch { schedule_delay: delay.into(), max_queue_size: queue, max_export_batch_size: size.min(queue) }
     }
-
-    /// The backend `default`: only if an endpoint is named.
-    fn export(&mut self) -> Option<Export> {
-        let disabled = self.otel(&["OTEL_SDK_DISABLED"], false, "true or false", parse_bool);
-        let kind = self.otel(&["OTEL_TRACES_EXPORTER"], "otlp", "otlp or none", |text| {
-            ["otlp", "none"].into_iter().find(|known| *known == text)
-        });
-        let protocol = self.otel(
-            &["OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL"],
-            ExportProtocol::HttpProtobuf,
-            "grpc or http/protobuf",
-            |text| match text {
-                "grpc" => Some(ExportProtocol::Grpc),
-                "http/protobuf" => Some(ExportProtocol::HttpProtobuf),
-                _ => None,
-            },
-        );
-        let millis = |text: &str| parse::<u64>(text).map(Millis);
-        let names = ["OTEL_EXPORTER_OTLP_TRACES_TIMEOUT", "OTEL_EXPORTER_OTLP_TIMEOUT"];
-        let timeout = self.otel(&names, Millis(10_000), "a number of milliseconds", millis);
-        let headers = self.headers();
-        let endpoint = self.endpoint(protocol)?;
-        let on = !disabled && kind == "otlp";
-        on.then(|| Export { endpoint, protocol, headers, timeout: timeout.into() })
-    }
-
-    /// A signal's own endpoint is used as it is; the general one is a base for HTTP (OTLP exporter specification,
-    /// "Endpoint URLs for OTLP/HTTP").
-    fn endpoint(&mut self, protocol: ExportProtocol) -> Option<Uri> {
-        let names = ["OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT"];
-        let found = names.into_iter().find_map(|name| Some((name, self.value(name)?.to_owned())));
-        let Some((name, text)) = found else {
-            self.setting(names[1], "(none: spans are not exported)", false);
-            return None;
-        };
-        let base = if text.contains("://") { text.clone() } else { format!("http://{text}") };
-        let path = match (protocol, name == names[0]) {
-            (ExportProtocol::Grpc, _) => Some(GRPC_PATH),
-            (ExportProtocol::HttpProtobuf, false) => Some("/v1/traces"),
-            (ExportProtocol::HttpProtobuf, true) => None,
-        };
-        let uri = Uri::from_str(&base).ok().filter(|uri| uri.host().is_some_and(|host| !host.is_empty()));
-        let Some(uri) = uri else {
-            self.problems.push(format!("{name}: {text:?} is not a URL such as http://collector:4318"));
-            return None;
-        };
-        if uri.scheme_str() != Some("http") {
-            let scheme = uri.scheme_str().unwrap_or_default();
-            self.problems
-                .push(format!("{name}: the scheme {scheme:?} is not supported by this version; accepted: http"));
-            return None;
-        }
-        let authority = uri.authority().map(|authority| authority.as_str()).unwrap_or_default();
-        if authority.contains('@') {
-            self.problems
-                .push(format!("{name}: credentials in the URL are not accepted; use OTEL_EXPORTER_OTLP_HEADERS"));
-            return None;
-        }
-        let own = uri.path_and_query().map_or("/", |path| path.as_str());
-        let path = match (protocol, path) {
-            (ExportProtocol::Grpc, Some(path)) => path.to_owned(),
-            (_, Some(path)) => format!("{}{path}", own.trim_end_matches('/')),
-            (_, None) => own.to_owned(),
-        };
-        let full = Uri::from_str(&format!("http://{authority}{path}")).ok();
-        if let Some(full) = &full {
-            self.setting(name, full, true);
-        }
-        full
-    }
-
-    fn headers(&mut self) -> HeaderMap {
-        let names = ["OTEL_EXPORTER_OTLP_TRACES_HEADERS", "OTEL_EXPORTER_OTLP_HEADERS"];
-        let found = names.into_iter().find_map(|name| Some((name, self.value(name)?.to_owned())));
-        let Some((name, text)) = found else {
-            self.setting(names[1], "", false);
-            return HeaderMap::new();
-        };
-        let mut headers = HeaderMap::new();
-        for pair in text.split(',').filter(|pair| !pair.trim().is_empty()) {
-            let parsed = pair.split_once('=').and_then(|(key, value)| {
-                let value = percent_decode_str(value.trim()).decode_utf8().ok()?;
-                let mut value = HeaderValue::from_str(&value).ok()?;
-                value.set_sensitive(true);
-                Some((HeaderName::from_bytes(key.trim().as_bytes()).ok()?, value))
-            });
-            match parsed {
-                Some((key, value)) => _ = headers.append(key, value),
-                // The value may be a credential: it is not repeated.
-                None => self.warnings.push(format!("{name}: a member is not key=value; it is left out")),
-            }
-        }
-        let shown: Vec<_> = headers.keys().map(|key| format!("{key}=(hidden)")).collect();
-        self.setting(name, shown.join(","), true);
-        headers
-    }
-
-    /// The observed workload: what the user says, then what Kubernetes says, then what is left.
-    fn resource(&mut self, read_file: impl Fn(&str) -> Option<String>) -> Vec<KeyValue> {
-        let mut attributes = BTreeMap::new();
-        for (variable, attribute) in DOWNWARD {
-            let value = self.own(variable, Shown(None), "text", |text| Some(Shown(Some(text.to_owned()))));
-            if let Some(value) = value.0 {
-                attributes.insert(attribute.to_owned(), value);
-            }
-        }
-        let folder = self.own("SIDETRACE_PODINFO", "/etc/podinfo".to_owned(), "a folder", |text| Some(text.to_owned()));
-        let annotations = read_file(&format!("{folder}/annotations")).unwrap_or_default();
-        for (name, value) in downward_lines(&annotations) {
-            if let Some(attribute) = name.strip_prefix("resource.opentelemetry.io/") {
-                attributes.insert(attribute.to_owned(), value);
-            }
-        }
-        let pod: Option<Vec<_>> = [semconv::K8S_NAMESPACE_NAME, semconv::K8S_POD_NAME, semconv::K8S_CONTAINER_NAME]
-            .into_iter()
-            .map(|name| attributes.get(name).cloned())
-            .collect();
-        if let Some(parts) = pod {
-            attributes.entry(semconv::SERVICE_INSTANCE_ID.to_owned()).or_insert(parts.join("."));
-        }
-        if let Some(namespace) = attributes.get(semconv::K8S_NAMESPACE_NAME).cloned() {
-            attributes.entry(semconv::SERVICE_NAMESPACE.to_owned()).or_insert(namespace);
-        }
-        let mut given = BTreeMap::new();
-        let text = self.value("OTEL_RESOURCE_ATTRIBUTES").unwrap_or_default().to_owned();
-        for pair in text.split(',').filter(|pair| !pair.trim().is_empty()) {
-            match pair.split_once('=').and_then(|(key, value)| {
-                let key = key.trim();
-                (!key.is_empty()).then_some(())?;
-                Some((key.to_owned(), percent_decode_str(value.trim()).decode_utf8().ok()?.into_owned()))
-            }) {
-                Some((key, value)) => _ = given.insert(key, value),
-                None => {
-                    // "In case of any error … the entire environment variable value SHOULD be discarded".
-                    self.warnings
-                        .push(format!("OTEL_RESOURCE_ATTRIBUTES: {pair:?} is not key=value; all are left out"));
-                    given.clear();
-                    break;
-                }
-            }
-        }
-        self.setting("OTEL_RESOURCE_ATTRIBUTES", &text, !text.is_empty());
-        attributes.extend(given);
-        let fallback = attributes
-            .get(semconv::SERVICE_NAME)
-            .or_else(|| attributes.get(semconv::K8S_POD_NAME))
-            .or_else(|| attributes.get(semconv::K8S_CONTAINER_NAME));
-        let fallback = fallback.cloned().unwrap_or_else(|| "unknown_service".to_owned());
-        let name = self.otel(&["OTEL_SERVICE_NAME"], fallback, "text", |text| Some(text.to_owned()));
-        attributes.insert(semconv::SERVICE_NAME.to_owned(), name);
-        attributes.into_iter().map(|(key, value)| KeyValue::new(key, value)).collect()
-    }
 }
 
 /// Kubernetes adds `<SERVICE>_PORT=tcp://…` and its like for every Service of the namespace; one may be called sidetrace.
@@ -361,33 +207,6 @@ fn is_service_link(name: &str, value: &str) -> bool {
         || name.contains("_SERVICE_PORT")
         || name.contains("_PORT_")
         || (name.ends_with("_PORT") && value.contains("://"))
-}
-
-/// `key="escaped value"` lines, as the kubelet writes labels and annotations into a volume.
-fn downward_lines(text: &str) -> impl Iterator<Item = (&str, String)> {
-    text.lines().filter_map(|line| {
-        let (key, value) = line.split_once('=')?;
-        let value = value.trim().strip_prefix('"')?.strip_suffix('"')?;
-        Some((key, unescape(value)))
-    })
-}
-
-/// Go's `%q`, as far as it is needed.
-fn unescape(text: &str) -> String {
-    let mut plain = String::with_capacity(text.len());
-    let mut characters = text.chars();
-    while let Some(character) = characters.next() {
-        plain.push(match (character, character == '\\') {
-            (_, false) => character,
-            (_, true) => match characters.next() {
-                Some('n') => '\n',
-                Some('t') => '\t',
-                Some(other) => other,
-                None => '\\',
-            },
-        });
-    }
-    plain
 }
 
 fn parse<T: FromStr>(text: &str) -> Option<T> {
@@ -456,25 +275,8 @@ impl fmt::Display for Millis {
     }
 }
 
-impl fmt::Display for ExportProtocol {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            ExportProtocol::Grpc => "grpc",
-            ExportProtocol::HttpProtobuf => "http/protobuf",
-        })
-    }
-}
-
 /// Read by `iptables/init.sh`, which may share the environment of `sidetrace check`.
 const REDIRECT: &str = "SIDETRACE_REDIRECT_";
-const GRPC_PATH: &str = "/opentelemetry.proto.collector.trace.v1.TraceService/Export";
-const DOWNWARD: [(&str, &str); 5] = [
-    ("SIDETRACE_POD_NAME", semconv::K8S_POD_NAME),
-    ("SIDETRACE_POD_UID", semconv::K8S_POD_UID),
-    ("SIDETRACE_POD_NAMESPACE", semconv::K8S_NAMESPACE_NAME),
-    ("SIDETRACE_NODE_NAME", semconv::K8S_NODE_NAME),
-    ("SIDETRACE_CONTAINER_NAME", semconv::K8S_CONTAINER_NAME),
-];
 const OWN: [&str; 18] = [
     "SIDETRACE_CONFIG",
     "SIDETRACE_OUTBOUND_PORT",

@@ -28,11 +28,9 @@ names! {
     URL_SCHEME = "url.scheme";
     USER_AGENT_ORIGINAL = "user_agent.original";
 
-    HOST_NAME = "host.name";
     SERVICE_INSTANCE_ID = "service.instance.id";
     SERVICE_NAME = "service.name";
     SERVICE_NAMESPACE = "service.namespace";
-    SERVICE_VERSION = "service.version";
     K8S_CONTAINER_NAME = "k8s.container.name";
     K8S_NAMESPACE_NAME = "k8s.namespace.name";
     K8S_NODE_NAME = "k8s.node.name";
