@@ -144,7 +144,7 @@ impl TelemetryPlane {
         let (stop, give_up) = (CancellationToken::new(), CancellationToken::new());
         let connector = Connector { mark: config.mark };
         let (export, batch) = (config.export.clone(), config.batch);
-        let resource = otlp::resource(&config.resource);
+        let resource = otlp::Resource::new(&config.resource);
         let tokens = (stop.clone(), give_up.clone());
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let thread = std::thread::Builder::new().name("pipeline".into()).spawn(move || {

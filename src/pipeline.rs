@@ -15,11 +15,11 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use opentelemetry_proto::tonic::resource::v1::Resource;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use crate::exporters::{self, Delivered, Exporter};
+use crate::otlp::{self, Resource};
 use crate::telemetry::{Loss, Metrics};
 use crate::trace::SpanSource;
 
@@ -73,7 +73,8 @@ impl Pipeline {
                     continue;
                 };
                 let count = spans.len();
-                let body = batch::encode(&self.resource, spans);
+                let body = otlp::encode(&self.resource, &spans);
+                drop(spans);
                 let mut delivery =
                     pin!(exporters::deliver(exporter, body, self.limits.export_timeout, &self.metrics, &stop));
                 let delivered = loop {

@@ -2,16 +2,13 @@
 
 use std::collections::VecDeque;
 
-use opentelemetry_proto::tonic::trace::v1 as wire;
-
-use crate::otlp;
 use crate::telemetry::{Loss, Metrics};
 use crate::trace::Span;
 
 /// The queue. A batch under way still counts as held: its spans may be needed for another try.
 #[derive(Debug)]
 pub(super) struct Buffer {
-    waiting: VecDeque<wire::Span>,
+    waiting: VecDeque<Span>,
     under_way: usize,
     capacity: usize,
 }
@@ -28,11 +25,11 @@ impl Buffer {
             metrics.lost(Loss::QueueFull, spans.len() - room);
             spans.truncate(room);
         }
-        self.waiting.extend(spans.into_iter().map(otlp::span));
+        self.waiting.extend(spans);
     }
 
     /// Takes up to `count` spans for delivery.
-    pub(super) fn take(&mut self, count: usize) -> Vec<wire::Span> {
+    pub(super) fn take(&mut self, count: usize) -> Vec<Span> {
         let taken: Vec<_> = self.waiting.drain(..count.min(self.waiting.len())).collect();
         self.under_way += taken.len();
         taken

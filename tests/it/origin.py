@@ -16,6 +16,7 @@ import ssl
 import sys
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from socketserver import TCPServer
 
 SAYING = threading.Lock()
 TRACE = ("traceparent", "tracestate")
@@ -122,13 +123,14 @@ class Server(ThreadingHTTPServer):
     def handle_error(self, *_):
         pass
 
+    def server_bind(self):
+        if self.address_family == socket.AF_INET6:
+            self.socket.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        TCPServer.server_bind(self)  # HTTPServer's asks the name service for its own name, which no namespace here has
+
 
 class Server6(Server):
     address_family = socket.AF_INET6
-
-    def server_bind(self):
-        self.socket.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-        super().server_bind()
 
 
 def http(port, certificate=None):
