@@ -64,7 +64,11 @@ impl Pipeline {
             accept(&mut self.source, &mut buffer, &self.metrics);
             // What has gathered until now is due; what comes meanwhile leaves with it only if it fills a batch.
             let mut due = buffer.waiting();
-            while due > 0 || buffer.waiting() >= self.limits.max_export_batch_size {
+            // At the end everything is due.
+            while due > 0
+                || buffer.waiting() >= self.limits.max_export_batch_size
+                || (stop.is_cancelled() && buffer.waiting() > 0)
+            {
                 let Some(spans) = batch::next(&mut buffer, self.limits.max_export_batch_size) else { break };
                 due = due.saturating_sub(spans.len());
                 let Some(exporter) = route::backend(self.exporter.as_deref()) else {
@@ -99,7 +103,8 @@ impl Pipeline {
                     break;
                 }
             }
-            if stopping {
+            accept(&mut self.source, &mut buffer, &self.metrics);
+            if stopping && (buffer.waiting() == 0 || give_up.is_cancelled()) {
                 self.metrics.lost(Loss::Shutdown, buffer.held());
                 let (created, exported) = (self.metrics.spans_created.value(), self.metrics.spans_exported.value());
                 info!("pipeline stopped created={created} exported={exported} lost={}", self.metrics.all_losses());

@@ -7,7 +7,7 @@
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::{AtomicU16, Ordering};
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
@@ -48,7 +48,7 @@ pub struct Linked<S: Abort> {
 
 /// What both sides and the exchanges between them know of each other.
 #[derive(Clone, Debug)]
-pub struct Link(Arc<AtomicU8>);
+pub struct Link(Arc<AtomicU16>);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Side {
@@ -99,9 +99,15 @@ impl Link {
         !self.has(EXCHANGE) || in_the_middle
     }
 
-    /// Upstream's side has had its turn.
-    pub fn upstream_polled(&self) {
+    /// Upstream's side has had its turn. True if the library must now be told of a FIN that was kept from it: nothing else
+    /// would make it read again.
+    pub fn upstream_polled(&self) -> bool {
         self.clear(FIN_IS_NEW);
+        let due = self.has(FIN_KEPT) && self.tells_fin();
+        if due {
+            self.clear(FIN_KEPT);
+        }
+        due
     }
 
     /// Another upstream connection takes the place of the first.
@@ -111,15 +117,15 @@ impl Link {
     }
 
     // Both sides and the exchange are polled by one task in HTTP/1; elsewhere a late look only delays a close.
-    fn set(&self, bits: u8) {
+    fn set(&self, bits: u16) {
         self.0.fetch_or(bits, Ordering::AcqRel);
     }
 
-    fn clear(&self, bits: u8) {
+    fn clear(&self, bits: u16) {
         self.0.fetch_and(!bits, Ordering::AcqRel);
     }
 
-    fn has(&self, bits: u8) -> bool {
+    fn has(&self, bits: u16) -> bool {
         self.0.load(Ordering::Acquire) & bits == bits
     }
 }
@@ -176,7 +182,9 @@ impl<S: AsyncRead + AsyncWrite + Abort + Unpin> AsyncRead for Linked<S> {
                     this.link.set(CLIENT_FIN | FIN_IS_NEW);
                 }
                 // Bytes of the answer that the library still has to write would be lost with the rest.
-                if !this.unflushed && this.link.tells_fin() {
+                if !this.link.tells_fin() {
+                    this.link.set(FIN_KEPT);
+                } else if !this.unflushed {
                     return Poll::Ready(Ok(()));
                 }
                 // The library reads again whenever this task is polled, and is told as soon as it may be. Once more after
@@ -251,11 +259,12 @@ impl<S: Abort> Drop for Linked<S> {
     }
 }
 
-const CLIENT_FIN: u8 = 1;
-const CLIENT_RESET: u8 = 2;
-const UPSTREAM_RESET: u8 = 4;
-const AWAITING_ANSWER: u8 = 8;
-const WRITTEN: u8 = 16;
-const EXCHANGE: u8 = 32;
-const BODY_WAITS: u8 = 64;
-const FIN_IS_NEW: u8 = 128;
+const CLIENT_FIN: u16 = 1;
+const CLIENT_RESET: u16 = 2;
+const UPSTREAM_RESET: u16 = 4;
+const AWAITING_ANSWER: u16 = 8;
+const WRITTEN: u16 = 16;
+const EXCHANGE: u16 = 32;
+const BODY_WAITS: u16 = 64;
+const FIN_IS_NEW: u16 = 128;
+const FIN_KEPT: u16 = 256;

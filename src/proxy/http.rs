@@ -81,7 +81,9 @@ pub(super) async fn http1(
                 upstream = None;
                 continue;
             }
-            link.upstream_polled();
+            if link.upstream_polled() {
+                continue;
+            }
             draining = draining || drained.as_mut().poll(cx).is_ready();
             // An idle pair closes together. A request under way learns of upstream's end by itself.
             if closing || !(draining || (upstream.is_none() && !link.in_exchange())) {
@@ -100,8 +102,15 @@ pub(super) async fn http1(
             debug!(%error, "client connection ended");
         }
         (Ok(()), None) => {}
-        (Ok(()), Some((client, upstream))) => {
-            let (Ok(client), Ok(upstream)) = tokio::join!(client, upstream) else { return };
+        (Ok(()), Some((client, beyond))) => {
+            // Upstream's half is set free by its connection, which may not have come to its end yet.
+            let rest = async {
+                if let Some(connection) = upstream {
+                    // Its failure is the upgrade's, which the join below hears of.
+                    let _ = connection.await;
+                }
+            };
+            let (Ok(client), Ok(upstream), ()) = tokio::join!(client, beyond, rest) else { return };
             let (mut client, mut upstream) = (TokioIo::new(client), TokioIo::new(upstream));
             // Either side's end has been passed on; there is nobody left to tell of a failure.
             let _ = tokio::io::copy_bidirectional(&mut client, &mut upstream).await;

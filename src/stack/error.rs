@@ -50,6 +50,19 @@ impl StackError {
         }
     }
 
+    /// Whether upstream's GOAWAY left the request out: streams above its last one were not processed (RFC 9113,
+    /// section 6.8).
+    pub fn left_out(source: &hyper::Error) -> bool {
+        let mut cause: Option<&(dyn Error + 'static)> = Some(source);
+        while let Some(error) = cause {
+            if let Some(error) = error.downcast_ref::<h2::Error>() {
+                return error.is_go_away() && error.is_remote();
+            }
+            cause = error.source();
+        }
+        false
+    }
+
     fn new(fault: Fault, source: hyper::Error) -> Self {
         let mut cause: Option<&(dyn Error + 'static)> = Some(&source);
         let (mut reset, mut io) = (None, None);

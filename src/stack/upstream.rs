@@ -216,7 +216,10 @@ async fn send_http2(
     }
     sender.try_send_request(request).await.map_err(|mut error| match error.take_message() {
         Some(request) => Unsent::Yes(Box::new(request)),
-        None => Unsent::No(StackError::upstream(error.into_error())),
+        None => match error.into_error() {
+            error if StackError::left_out(&error) => Unsent::No(StackError::unsent()),
+            error => Unsent::No(StackError::upstream(error)),
+        },
     })
 }
 
@@ -279,7 +282,7 @@ where
 }
 
 /// What one stream of HTTP/2 may send ahead of its reader.
-pub const STREAM_WINDOW: u32 = 1024 * 1024;
+pub const STREAM_WINDOW: u32 = 256 * 1024;
 /// No tighter than any peer's: streams that nobody reads must not hold up the others. Their own windows bound memory.
 pub const CONNECTION_WINDOW: u32 = (1 << 31) - 1;
 /// The largest header list of HTTP/2, in bytes as RFC 9113, section 6.5.2 counts them.

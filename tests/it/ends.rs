@@ -91,6 +91,20 @@ fn a_request_cut_short_is_cancelled() {
 }
 
 #[test]
+fn a_request_cut_short_while_upstream_is_slow_ends() {
+    let mut pod = Pod::start();
+    let _origin = pod.origin("swallow", &["8028"]);
+    let head = "send:POST /up HTTP/1.1\\r\\nHost: a\\r\\nContent-Length: 90000000\\r\\n\\r\\n";
+    for size in (0..10).map(|step| format!("zeros:{}", 3_000_000 + step * 333_333)) {
+        let steps = [head, &size, "fin", "rest"];
+        assert_eq!(talk(&pod.bare, 8028, &steps), talk(&pod.agent, 8028, &steps), "{size}");
+    }
+    let spans = pod.finish();
+    assert_eq!(spans.len(), 10);
+    assert!(spans.iter().all(|span| text(span, "sidetrace.end") == "cancelled"), "{spans:#?}");
+}
+
+#[test]
 fn an_upstream_that_closes_between_two_requests_hangs_no_client() {
     let mut pod = Pod::start();
     let _origin = pod.origin("http", &["8080"]);

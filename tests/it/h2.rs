@@ -62,6 +62,13 @@ fn a_goaway_of_upstream_reaches_the_client_while_a_stream_is_open() {
 }
 
 #[test]
+fn a_request_that_a_goaway_leaves_out_is_refused_and_may_be_sent_again() {
+    let pod = Pod::start();
+    let _origin = origin(&pod);
+    assert!(same(&pod, "refused").contains("closed 7"), "REFUSED_STREAM");
+}
+
+#[test]
 fn a_grpc_server_that_ages_its_connections_fails_no_call() {
     let pod = Pod::start();
     let _origin = pod.origin("grpc", &["8081", "300"]);

@@ -6,6 +6,7 @@
     origin.py grpc PORT [AGE]      grpcio: test.Echo/Unary and test.Echo/Bidi; a connection is let go after AGE ms
     origin.py greet PORT           speaks first, then repeats what it hears until it hears FIN
     origin.py sum PORT             says nothing until it hears FIN, then how much it heard
+    origin.py swallow PORT         reads slowly, in small pieces, until it hears FIN or worse, and says nothing
     origin.py upgrade PORT         101 with the first bytes behind it, then repeats what it hears until it hears FIN
 It listens on IPv4 and IPv6. The answer repeats what was received but for the trace headers, so that it must be the same
 whether a proxy was on the way or not."""
@@ -191,6 +192,7 @@ def raw(port, conversation):
                 say(error=type(error).__name__)
 
     listener = socket.create_server(("::", port), family=socket.AF_INET6, dualstack_ipv6=True)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 16384)  # so that a sender has to wait for us
     threading.Thread(target=accept, args=(listener,), daemon=True).start()
 
 
@@ -215,6 +217,13 @@ def total(connection):
     connection.sendall(f"{heard} {digest.hexdigest()}\n".encode())
 
 
+def swallow(connection):
+    heard = 0
+    while data := connection.recv(16384):
+        heard += len(data)
+    say(heard=heard)
+
+
 def upgrade(connection):
     head = b""
     while b"\r\n\r\n" not in head:
@@ -226,7 +235,7 @@ def upgrade(connection):
 
 if __name__ == "__main__":
     mode, port, *rest = sys.argv[1:]
-    conversations = {"greet": greet, "sum": total, "upgrade": upgrade}
+    conversations = {"greet": greet, "sum": total, "swallow": swallow, "upgrade": upgrade}
     if mode in conversations:
         kept = raw(int(port), conversations[mode])
     elif mode == "grpc":

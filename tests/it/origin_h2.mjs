@@ -15,6 +15,8 @@ server.on("stream", (stream, headers) => {
   } else if (path === "/open") {
     stream.respond({ ":status": 200 });
     stream.write("open");
+  } else if (path === "/refuse") {
+    stream.session.goaway(0, stream.id - 2); // all above the one before this one, this one too
   } else if (path === "/goaway") {
     stream.respond({ ":status": 200 });
     stream.end("going");

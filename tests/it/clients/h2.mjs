@@ -41,6 +41,9 @@ if (scenario === "calls") {
   const stream = await opened("/open");
   stream.close(http2.constants.NGHTTP2_CANCEL);
   console.log(await call({ ":path": "/plain" }));
+} else if (scenario === "refused") {
+  await opened("/open");
+  console.log(await call({ ":path": "/refuse" }));
 } else if (scenario === "goaway") {
   await opened("/open");
   const gone = new Promise((resolve) => session.on("goaway", resolve));
