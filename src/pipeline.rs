@@ -165,3 +165,61 @@ fn accept(source: &mut SpanSource, buffer: &mut buffer::Buffer, metrics: &Metric
 }
 
 const GATHER: Duration = Duration::from_millis(200);
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use futures_util::FutureExt;
+    use futures_util::future::BoxFuture;
+
+    use super::*;
+    use crate::exporters::Answer;
+    use crate::trace::{Span, channel, propagation};
+
+    /// A backend that takes its time.
+    #[derive(Debug)]
+    struct Slow;
+
+    impl Exporter for Slow {
+        fn export(&self, _: Bytes) -> BoxFuture<'_, Answer> {
+            async {
+                tokio::time::sleep(Duration::from_millis(50)).await;
+                Answer::Delivered(Delivered::All)
+            }
+            .boxed()
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn spans_that_come_while_a_batch_is_on_its_way_are_delivered_without_another_reason_to_wake() {
+        let metrics = Arc::new(Metrics::default());
+        let (sink, source) = channel(1000, 4, metrics.clone());
+        let (stop, give_up) = (CancellationToken::new(), CancellationToken::new());
+        let limits = Limits {
+            schedule_delay: Duration::from_millis(20),
+            max_queue_size: 1000,
+            max_export_batch_size: 4,
+            export_timeout: Duration::from_secs(10),
+        };
+        let pipeline = Pipeline {
+            source,
+            resource: Resource::new(&[]),
+            exporter: Some(Box::new(Slow)),
+            limits,
+            metrics: metrics.clone(),
+        };
+        let calls = async {
+            // Many different moments of a delivery's fifty milliseconds.
+            for pause in 0..100 {
+                sink.send(Span::new(propagation::start(&mut rand::rng()), "GET"));
+                tokio::time::sleep(Duration::from_millis(pause % 61)).await;
+            }
+            tokio::time::sleep(Duration::from_secs(60)).await;
+            assert_eq!(metrics.spans_exported.value(), 100, "before the stop");
+            sink.send(Span::new(propagation::start(&mut rand::rng()), "GET"));
+            stop.cancel();
+        };
+        tokio::join!(pipeline.run(stop.clone(), give_up), calls);
+        assert_eq!((metrics.spans_exported.value(), metrics.all_losses()), (101, 0));
+    }
+}
