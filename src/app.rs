@@ -27,11 +27,16 @@ use crate::{otlp, trace};
 /// Runs the sidecar until SIGTERM or SIGINT, then drains.
 pub fn run(config: &Config) -> io::Result<()> {
     raise_open_files();
+    let connector = Connector { mark: config.mark };
+    connector.check().map_err(|error| {
+        let text =
+            format!("SIDETRACE_MARK: cannot mark connections, which needs CAP_NET_ADMIN or CAP_NET_RAW: {error}");
+        io::Error::new(error.kind(), text)
+    })?;
     let metrics = Arc::new(Metrics::default());
     let (sink, source) =
         trace::channel(config.batch.max_queue_size.max(SINK), config.batch.max_export_batch_size, metrics.clone());
     let telemetry = TelemetryPlane::start(config, source, metrics.clone())?;
-    let connector = Connector { mark: config.mark };
     let proxy = Proxy {
         connector,
         guard: Arc::new(LoopGuard::new(config.own_ports.clone())),

@@ -82,11 +82,19 @@ pub fn original_destination(stream: &TcpStream) -> io::Result<Option<SocketAddr>
 /// Opens connections that iptables does not redirect: by the process's uid, or by a mark where uids are not mapped.
 #[derive(Clone, Debug, Default)]
 pub struct Connector {
-    /// `SO_MARK` of every socket; needs CAP_NET_ADMIN.
+    /// `SO_MARK` of every socket; needs CAP_NET_ADMIN or, from Linux 5.17 on, CAP_NET_RAW.
     pub mark: Option<u32>,
 }
 
 impl Connector {
+    /// Whether connections can be made as they must be: without the right to set the mark every one of them would fail.
+    pub fn check(&self) -> io::Result<()> {
+        match self.mark {
+            Some(mark) => Socket::new(Domain::IPV4, Type::STREAM, Some(Protocol::TCP))?.set_mark(mark),
+            None => Ok(()),
+        }
+    }
+
     /// Connects. `started` hears the local address as soon as the kernel has chosen it, before the far side answers.
     pub async fn connect(&self, to: SocketAddr, started: impl FnOnce(SocketAddr)) -> io::Result<TcpStream> {
         let socket = Socket::new(Domain::for_address(to), Type::STREAM.nonblocking(), Some(Protocol::TCP))?;

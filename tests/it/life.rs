@@ -129,6 +129,22 @@ fn a_port_that_is_taken_is_named() {
 }
 
 #[test]
+fn a_mark_that_may_not_be_set_stops_the_start() {
+    let netns = Netns::new();
+    let mut command = Command::new("setpriv");
+    command
+        .args(["--bounding-set", "-net_admin,-net_raw", "--inh-caps", "-net_admin,-net_raw"])
+        .arg(binary())
+        .arg("proxy")
+        .env_clear();
+    command.env("SIDETRACE_MARK", "15100").env("PATH", "/usr/bin:/bin");
+    let output = netns.output(command);
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert!(said.contains("SIDETRACE_MARK") && said.contains("CAP_NET_ADMIN"), "{said}");
+}
+
+#[test]
 fn config_prints_what_is_in_force_and_hides_credentials() {
     let mut command = Command::new(binary());
     command.arg("config").env_clear();
