@@ -18,7 +18,7 @@ use crate::admin::{self, Health};
 use crate::config::Config;
 use crate::exporters::Exporter;
 use crate::exporters::otlp::Otlp;
-use crate::net::{self, Connector, LoopGuard};
+use crate::net::{self, Connector, Direction, LoopGuard};
 use crate::pipeline::{Limits, Pipeline};
 use crate::proxy::{self, Proxy};
 use crate::telemetry::Metrics;
@@ -61,8 +61,15 @@ async fn data_plane(config: &Config, proxy: Proxy, health: Arc<Health>) -> io::R
     // Before anything is served: a SIGTERM from now on drains, for PID 1 too, which has no default action.
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
-    let listeners = net::listen_loopback(config.outbound_port)
-        .map_err(|error| named("SIDETRACE_OUTBOUND_PORT", config.outbound_port, &error))?;
+    let redirected = [
+        (Direction::Outbound, "SIDETRACE_OUTBOUND_PORT", config.outbound_port),
+        (Direction::Inbound, "SIDETRACE_INBOUND_PORT", config.inbound_port),
+    ];
+    let mut listeners = Vec::new();
+    for (direction, setting, port) in redirected {
+        let found = net::listen_redirected(direction, port).map_err(|error| named(setting, port, &error))?;
+        listeners.extend(found.into_iter().map(|listener| (direction, listener)));
+    }
     let health_listener = net::listen_everywhere(config.health_port)
         .map_err(|error| named("SIDETRACE_HEALTH_PORT", config.health_port, &error))?;
     tokio::spawn(admin::serve(health_listener, health.clone()));
@@ -70,12 +77,15 @@ async fn data_plane(config: &Config, proxy: Proxy, health: Arc<Health>) -> io::R
     let connections = TaskTracker::new();
     let accepting: Vec<_> = listeners
         .into_iter()
-        .map(|listener| tokio::spawn(accept(listener, proxy.clone(), connections.clone(), abort.clone())))
+        .map(|(direction, listener)| {
+            tokio::spawn(accept(direction, listener, proxy.clone(), connections.clone(), abort.clone()))
+        })
         .collect();
     health.set_ready(true);
     info!(
         version = env!("CARGO_PKG_VERSION"),
         outbound = config.outbound_port,
+        inbound = config.inbound_port,
         health = config.health_port,
         workers = config.workers,
         export = config.export.as_ref().and_then(|export| export.endpoint.authority()).map(|to| to.as_str()),
@@ -111,7 +121,13 @@ async fn data_plane(config: &Config, proxy: Proxy, health: Arc<Health>) -> io::R
 }
 
 /// Accepts until the drain begins. A connection's task ends with the connection, or with `abort`.
-async fn accept(listener: TcpListener, proxy: Proxy, connections: TaskTracker, abort: CancellationToken) {
+async fn accept(
+    direction: Direction,
+    listener: TcpListener,
+    proxy: Proxy,
+    connections: TaskTracker,
+    abort: CancellationToken,
+) {
     let proxy = Arc::new(proxy);
     loop {
         let accepted = tokio::select! {
@@ -123,7 +139,7 @@ async fn accept(listener: TcpListener, proxy: Proxy, connections: TaskTracker, a
             Ok((client, peer)) => {
                 let (proxy, abort) = (proxy.clone(), abort.clone());
                 connections.spawn(async move {
-                    abort.run_until_cancelled(proxy::serve(&proxy, client, peer)).await;
+                    abort.run_until_cancelled(proxy::serve(&proxy, direction, client, peer)).await;
                 });
             }
             // The client that gave up before it was accepted.

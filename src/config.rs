@@ -13,6 +13,8 @@ use opentelemetry::KeyValue;
 pub struct Config {
     /// The port that outbound traffic is redirected to, on loopback.
     pub outbound_port: u16,
+    /// The port that inbound traffic is redirected to.
+    pub inbound_port: u16,
     /// Health and Prometheus, on every address of the pod.
     pub health_port: u16,
     /// Ports of ours that are refused as a destination on local addresses.

@@ -7,6 +7,8 @@ pub mod client_hello;
 
 use client_hello::ClientHello;
 
+use crate::http1::head;
+
 /// What the client's first bytes say.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Protocol {
@@ -96,12 +98,7 @@ fn http1(bytes: &[u8]) -> Option<Protocol> {
     match whole {
         Some(line) => {
             let line = line.strip_suffix(b"\r").unwrap_or(line);
-            let version = line.get(line.len().saturating_sub(9)..).unwrap_or_default();
-            let target = line.get(method.len() + 1..line.len().saturating_sub(9)).unwrap_or_default();
-            let is_http = !method.is_empty()
-                && method.iter().all(|&byte| is_token(byte))
-                && matches!(version, b" HTTP/1.1" | b" HTTP/1.0")
-                && can_be_forwarded(target);
+            let is_http = head::request_line(line).is_some();
             Some(if is_http { Protocol::Http1 } else { Protocol::Opaque(Reason::NotHttp) })
         }
         None if line.len() > MAX_FIRST_LINE => Some(Protocol::Opaque(Reason::TooLong)),
@@ -115,16 +112,6 @@ fn http1(bytes: &[u8]) -> Option<Protocol> {
             if known && plausible { None } else { Some(Protocol::Opaque(Reason::NotHttp)) }
         }
     }
-}
-
-/// What the HTTP library would refuse, or change by leaving the fragment out, is passed through as it is.
-fn can_be_forwarded(target: &[u8]) -> bool {
-    http::Uri::try_from(target).is_ok() && !target.contains(&b'#')
-}
-
-/// RFC 9110, section 5.6.2.
-fn is_token(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
 }
 
 /// A request line longer than this is not waited for.
@@ -244,7 +231,11 @@ mod tests {
         assert_eq!(client(b"GET / HTTP/2.0\r\n"), Some(Protocol::Opaque(Reason::NotHttp)));
         assert_eq!(client(b" / HTTP/1.1\r\n"), Some(Protocol::Opaque(Reason::NotHttp)));
         assert_eq!(client(b"\r\n"), Some(Protocol::Opaque(Reason::NotHttp)), "finger, gopher");
-        for target in ["/a<b>", "/a#b", "/a`b", "/\u{7f}", "http://", ""] {
+        for target in ["/a<b>", "/a#b", "/a`b", "http://", "/\u{e9}"] {
+            let line = format!("GET {target} HTTP/1.1\r\n");
+            assert_eq!(client(line.as_bytes()), Some(Protocol::Http1), "{target}");
+        }
+        for target in ["/\u{7f}", "/a b", "/a\tb", ""] {
             let line = format!("GET {target} HTTP/1.1\r\n");
             assert_eq!(client(line.as_bytes()), Some(Protocol::Opaque(Reason::NotHttp)), "{target}");
         }

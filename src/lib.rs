@@ -20,6 +20,7 @@ pub mod cli;
 pub mod config;
 pub mod detect;
 pub mod exporters;
+pub mod http1;
 pub mod net;
 pub mod otlp;
 pub mod pipeline;

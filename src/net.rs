@@ -16,6 +16,8 @@ use tokio::net::{TcpListener, TcpStream};
 pub enum Direction {
     /// From the agent to somewhere else.
     Outbound,
+    /// From somewhere else to the pod.
+    Inbound,
 }
 
 /// Where a connection goes: the key of every policy. The Host header is no part of it.
@@ -25,24 +27,62 @@ pub struct Target {
     pub direction: Direction,
     /// Where the client wanted to go before it was redirected.
     pub original: SocketAddr,
-    /// The IP address as text, shared by all spans of the connection.
+    /// Its host as text, shared by all spans of the connection: the IP address; inside a tunnel the name asked for.
     pub address: Arc<str>,
+    /// The far side's socket: upstream's, or the client's of an inbound connection.
+    pub peer: SocketAddr,
+    /// Its IP address as text.
+    pub peer_address: Arc<str>,
+    /// Inside a tunnel: the port asked for.
+    pub port: u16,
 }
 
 impl Target {
     /// The target of an outbound connection.
     pub fn outbound(original: SocketAddr) -> Self {
-        Self { direction: Direction::Outbound, original, address: original.ip().to_string().into() }
+        let address: Arc<str> = original.ip().to_string().into();
+        let (peer, peer_address, port) = (original, address.clone(), original.port());
+        Self { direction: Direction::Outbound, original, address, peer, peer_address, port }
+    }
+
+    /// The target of an inbound connection from `client`.
+    pub fn inbound(original: SocketAddr, client: SocketAddr) -> Self {
+        let peer_address = client.ip().to_string().into();
+        Self { direction: Direction::Inbound, peer: client, peer_address, ..Self::outbound(original) }
+    }
+
+    /// What is reached through a CONNECT proxy at this target.
+    pub fn through(&self, authority: &str) -> Self {
+        let (host, port) = authority.rsplit_once(':').unwrap_or((authority, ""));
+        let host = host.trim_start_matches('[').trim_end_matches(']');
+        Self { address: host.into(), port: port.parse().unwrap_or(self.port), ..self.clone() }
     }
 }
 
-/// Listens on one port of the loopback addresses: IPv4 always, IPv6 where the host has it. A redirected connection of
-/// this network namespace arrives there; nobody from outside can.
-pub fn listen_loopback(port: u16) -> io::Result<Vec<TcpListener>> {
-    let first = listen((Ipv4Addr::LOCALHOST, port).into())?;
+/// A stream that can end with a reset instead of a close.
+pub trait Abort {
+    /// The close that follows will send RST.
+    fn abort(&self);
+}
+
+impl Abort for TcpStream {
+    fn abort(&self) {
+        // Fails only on a socket that is gone already.
+        let _ = self.set_zero_linger();
+    }
+}
+
+/// Listens on one port where redirected connections arrive: IPv4 always, IPv6 where the host has it. What leaves the pod is
+/// redirected to loopback, where nobody from outside can come; what comes in, to the address that it came in on.
+pub fn listen_redirected(direction: Direction, port: u16) -> io::Result<Vec<TcpListener>> {
+    let (v4, v6) = match direction {
+        Direction::Outbound => (Ipv4Addr::LOCALHOST, Ipv6Addr::LOCALHOST),
+        Direction::Inbound => (Ipv4Addr::UNSPECIFIED, Ipv6Addr::UNSPECIFIED),
+    };
+    let first = listen((v4, port).into(), true)?;
     let port = first.local_addr()?.port();
     let mut listeners = vec![first];
-    match listen((Ipv6Addr::LOCALHOST, port).into()) {
+    match listen((v6, port).into(), true) {
         Ok(listener) => listeners.push(listener),
         Err(error) if matches!(error.kind(), io::ErrorKind::AddrNotAvailable | io::ErrorKind::Unsupported) => {}
         Err(error) => return Err(error),
@@ -52,14 +92,14 @@ pub fn listen_loopback(port: u16) -> io::Result<Vec<TcpListener>> {
 
 /// Listens on one port of every address, for what the kubelet or a scraper asks.
 pub fn listen_everywhere(port: u16) -> io::Result<TcpListener> {
-    listen((Ipv6Addr::UNSPECIFIED, port).into()).or_else(|_| listen((Ipv4Addr::UNSPECIFIED, port).into()))
+    listen((Ipv6Addr::UNSPECIFIED, port).into(), false).or_else(|_| listen((Ipv4Addr::UNSPECIFIED, port).into(), false))
 }
 
-fn listen(address: SocketAddr) -> io::Result<TcpListener> {
+fn listen(address: SocketAddr, only_v6: bool) -> io::Result<TcpListener> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM.nonblocking(), Some(Protocol::TCP))?;
     socket.set_reuse_address(true)?;
     if address.is_ipv6() {
-        socket.set_only_v6(address.ip().is_loopback())?;
+        socket.set_only_v6(only_v6)?;
     }
     socket.bind(&address.into())?;
     socket.listen(BACKLOG)?;
@@ -183,7 +223,8 @@ impl Drop for OwnConnection {
     }
 }
 
-fn is_local(address: IpAddr) -> bool {
+/// Whether an address is one of this network namespace's own.
+pub fn is_local(address: IpAddr) -> bool {
     address.is_loopback()
         || address.is_unspecified()
         || nix::ifaddrs::getifaddrs().is_ok_and(|mut interfaces| {
@@ -233,7 +274,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_connection_that_was_not_redirected_has_no_original_destination() {
-        let listener = listen_loopback(0).unwrap().remove(0);
+        let listener = listen_redirected(Direction::Outbound, 0).unwrap().remove(0);
         let client = Connector::default().connect(listener.local_addr().unwrap(), |_| {}).await.unwrap();
         let (accepted, _) = listener.accept().await.unwrap();
         assert_eq!(original_destination(&accepted).unwrap(), None);
@@ -242,7 +283,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_refused_connect_says_so_and_its_local_address_was_known_before() {
-        let listener = listen_loopback(0).unwrap().remove(0);
+        let listener = listen_redirected(Direction::Outbound, 0).unwrap().remove(0);
         let address = listener.local_addr().unwrap();
         drop(listener);
         let mut local = None;

@@ -1,14 +1,16 @@
 //! One connection, first byte to last: original destination -> connect upstream -> detect -> HTTP, or pass through.
 
 mod goaway;
-mod http;
+mod http1;
+mod http2;
 mod opaque;
+mod relay;
 
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use bytes::{Bytes, BytesMut};
+use bytes::BytesMut;
 use tokio::net::TcpStream;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -16,9 +18,8 @@ use tracing::{debug, error, warn};
 
 use crate::check;
 use crate::detect::{self, Protocol, Reason};
-use crate::net::linked::Abort;
-use crate::net::{self, Connector, Loop, LoopGuard, Target};
-use crate::stack;
+use crate::net::{self, Abort, Connector, Direction, Loop, LoopGuard, Target};
+use crate::stack::{self, Context};
 use crate::telemetry::Metrics;
 use crate::trace::{ActiveSpan, End, SpanSink};
 
@@ -39,15 +40,8 @@ pub struct Proxy {
     pub drain: CancellationToken,
 }
 
-/// A connection whose protocol is known, with what was read to know it.
-struct Detected {
-    protocol: Protocol,
-    client: (TcpStream, Bytes),
-    upstream: (TcpStream, Bytes),
-}
-
 /// Serves one accepted connection to its end.
-pub async fn serve(proxy: &Proxy, client: TcpStream, peer: SocketAddr) {
+pub async fn serve(proxy: &Proxy, direction: Direction, client: TcpStream, peer: SocketAddr) {
     let _open = proxy.metrics.connections_open.guard();
     proxy.metrics.connections.inc();
     let original = match net::original_destination(&client) {
@@ -70,19 +64,28 @@ pub async fn serve(proxy: &Proxy, client: TcpStream, peer: SocketAddr) {
         report_loop(why, original);
         return client.abort();
     }
-    if let Err(error) = forward(proxy, client, original).await {
+    let target = match direction {
+        Direction::Outbound => Target::outbound(original),
+        // Redirected from another address than ours, it was never meant for this pod.
+        Direction::Inbound if !net::is_local(original.ip()) => {
+            proxy.metrics.not_redirected.inc();
+            return client.abort();
+        }
+        Direction::Inbound => Target::inbound(original, peer),
+    };
+    if let Err(error) = forward(proxy, client, target).await {
         debug!(%original, %error, "connection ended");
     }
 }
 
-async fn forward(proxy: &Proxy, client: TcpStream, original: SocketAddr) -> io::Result<()> {
-    let target = Arc::new(Target::outbound(original));
+async fn forward(proxy: &Proxy, mut client: TcpStream, target: Target) -> io::Result<()> {
+    let original = target.original;
     client.set_nodelay(true)?;
     net::keep_alive(&socket2::SockRef::from(&client))?;
     let begun = std::time::SystemTime::now();
     let mut own = None;
     let connected = proxy.connector.connect(original, |local| own = Some(proxy.guard.remember(local, original))).await;
-    let upstream = match connected {
+    let mut upstream = match connected {
         Ok(upstream) => upstream,
         Err(error) => {
             proxy.metrics.detected.inc("refused");
@@ -93,48 +96,81 @@ async fn forward(proxy: &Proxy, client: TcpStream, original: SocketAddr) -> io::
             return Err(error);
         }
     };
-    let Some(Detected { protocol, client, upstream }) = detect(proxy, client, upstream).await? else {
-        return Ok(());
-    };
-    debug!(%original, ?protocol, "detected");
-    match protocol {
-        Protocol::Http1 => {
-            proxy.metrics.detected.inc("http1");
-            Box::pin(http::http1(proxy, target, client, upstream)).await;
+    let mut context = Context { target: Arc::new(target), sink: proxy.sink.clone(), metrics: proxy.metrics.clone() };
+    let mut read = Read::default();
+    for _ in 0..MAX_TUNNELS {
+        let Some(protocol) = detect(proxy, &client, &upstream, &mut read).await? else { return Ok(()) };
+        debug!(%original, ?protocol, "detected");
+        let Read { client: from_client, upstream: from_upstream } = std::mem::take(&mut read);
+        let (from_client, from_upstream) = (from_client.freeze(), from_upstream.freeze());
+        match protocol {
+            Protocol::Http1 => {
+                proxy.metrics.detected.inc("http1");
+                let (client, upstream) = ((&mut client, from_client), (&mut upstream, from_upstream));
+                match http1::serve(&context, client, upstream, &proxy.drain).await {
+                    // What is inside a tunnel is a conversation of its own.
+                    Some(tunnel) => {
+                        context.target = Arc::new(context.target.through(&tunnel.authority));
+                        read = Read { client: tunnel.from_client.into(), upstream: tunnel.from_upstream.into() };
+                        continue;
+                    }
+                    None => break,
+                }
+            }
+            Protocol::Http2 => {
+                proxy.metrics.detected.inc("http2");
+                Box::pin(http2::serve(proxy, &context, (client, from_client), (upstream, from_upstream))).await;
+            }
+            Protocol::Tls(hello) => {
+                proxy.metrics.detected.inc("tls");
+                let (client, upstream) = ((&mut client, from_client), (&mut upstream, from_upstream));
+                opaque::pass(&context, Reason::Tls, Some(&hello), begun, client, upstream).await;
+            }
+            Protocol::Opaque(reason) => {
+                proxy.metrics.detected.inc("opaque");
+                let (client, upstream) = ((&mut client, from_client), (&mut upstream, from_upstream));
+                opaque::pass(&context, reason, None, begun, client, upstream).await;
+            }
         }
-        Protocol::Http2 => {
-            proxy.metrics.detected.inc("http2");
-            Box::pin(http::http2(proxy, target, client, upstream)).await;
-        }
-        Protocol::Tls(hello) => {
-            proxy.metrics.detected.inc("tls");
-            Box::pin(opaque::pass(proxy, &target, Reason::Tls, Some(&hello), begun, client, upstream)).await;
-        }
-        Protocol::Opaque(reason) => {
-            proxy.metrics.detected.inc("opaque");
-            Box::pin(opaque::pass(proxy, &target, reason, None, begun, client, upstream)).await;
-        }
+        break;
     }
     drop(own);
     Ok(())
 }
 
+/// What was read of a connection before its protocol was known.
+#[derive(Default)]
+struct Read {
+    client: BytesMut,
+    upstream: BytesMut,
+}
+
 /// Waits for who speaks first and what they say. `None` if we are to stop before anyone has.
-async fn detect(proxy: &Proxy, client: TcpStream, upstream: TcpStream) -> io::Result<Option<Detected>> {
-    let (mut from_client, mut from_upstream) = (BytesMut::new(), BytesMut::new());
+async fn detect(
+    proxy: &Proxy,
+    client: &TcpStream,
+    upstream: &TcpStream,
+    read: &mut Read,
+) -> io::Result<Option<Protocol>> {
+    let (from_client, from_upstream) = (&mut read.client, &mut read.upstream);
     let mut upstream_decides = true;
-    let protocol = loop {
+    if !from_client.is_empty()
+        && let Some(protocol) = detect::client(from_client)
+    {
+        return Ok(Some(protocol));
+    }
+    Ok(Some(loop {
         tokio::select! {
             biased;
             // A reset before anything was understood: both sides are closed by their drop, the other one by reset.
-            read = read_some(&client, &mut from_client) => match read {
+            read = read_some(client, from_client) => match read {
                 Ok(0) => break Protocol::Opaque(Reason::ClosedEarly),
-                Ok(_) => if let Some(protocol) = detect::client(&from_client) { break protocol },
+                Ok(_) => if let Some(protocol) = detect::client(from_client) { break protocol },
                 Err(error) => { upstream.abort(); return Err(error) }
             },
-            read = read_some(&upstream, &mut from_upstream), if upstream_decides => match read {
+            read = read_some(upstream, from_upstream), if upstream_decides => match read {
                 Ok(0) => break Protocol::Opaque(Reason::ClosedEarly),
-                Ok(_) => match detect::upstream_is_settings(&from_upstream) {
+                Ok(_) => match detect::upstream_is_settings(from_upstream) {
                     Some(true) => upstream_decides = false,
                     Some(false) => break Protocol::Opaque(Reason::ServerFirst),
                     None => {}
@@ -143,11 +179,6 @@ async fn detect(proxy: &Proxy, client: TcpStream, upstream: TcpStream) -> io::Re
             },
             () = proxy.drain.cancelled(), if from_client.is_empty() && from_upstream.is_empty() => return Ok(None),
         }
-    };
-    Ok(Some(Detected {
-        protocol,
-        client: (client, from_client.freeze()),
-        upstream: (upstream, from_upstream.freeze()),
     }))
 }
 
@@ -179,3 +210,5 @@ fn report_loop(why: Loop, original: SocketAddr) {
 }
 
 const FIRST_READ: usize = 4096;
+/// A tunnel inside a tunnel inside a tunnel: nobody goes deeper.
+const MAX_TUNNELS: usize = 4;

@@ -138,8 +138,8 @@ pub struct Metrics {
     pub not_redirected: Counter,
     /// Connections refused because they would have come back to us.
     pub loops: Counter,
-    /// Requests that the HTTP library could not read, and answered itself.
-    pub unreadable: Counter,
+    /// Requests refused because two readers could see their end in different places.
+    pub ambiguous: Counter,
     /// Spans handed to the queue, or lost at its door.
     pub spans_created: Counter,
     /// Spans that a backend has taken.
@@ -162,7 +162,7 @@ impl Default for Metrics {
             connections_open: Gauge::default(),
             not_redirected: Counter::default(),
             loops: Counter::default(),
-            unreadable: Counter::default(),
+            ambiguous: Counter::default(),
             spans_created: Counter::default(),
             spans_exported: Counter::default(),
             spans_queued: Gauge::default(),
@@ -220,10 +220,10 @@ impl Metrics {
             &count(&self.not_redirected),
         );
         family(
-            "sidetrace_requests_unreadable_total",
+            "sidetrace_requests_ambiguous_total",
             "counter",
-            "Requests that the HTTP library refused by itself.",
-            &count(&self.unreadable),
+            "Requests refused because two readers could see their end in different places.",
+            &count(&self.ambiguous),
         );
         family(
             "sidetrace_loops_total",

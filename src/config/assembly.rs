@@ -86,8 +86,15 @@ pub fn assemble(
     let format = reader.own("SIDETRACE_LOG_FORMAT", "text".to_owned(), "text or json", |text| {
         matches!(text, "text" | "json").then(|| text.to_owned())
     });
-    if outbound_port == health_port {
-        reader.problems.push(format!("SIDETRACE_HEALTH_PORT: {health_port} is SIDETRACE_OUTBOUND_PORT too"));
+    let ports = [
+        ("SIDETRACE_OUTBOUND_PORT", outbound_port),
+        ("SIDETRACE_INBOUND_PORT", inbound_port),
+        ("SIDETRACE_HEALTH_PORT", health_port),
+    ];
+    for (index, (name, port)) in ports.into_iter().enumerate() {
+        if let Some((taken, _)) = ports.iter().take(index).find(|(_, other)| *other == port) {
+            reader.problems.push(format!("{name}: {port} is {taken} too"));
+        }
     }
     let export = reader.export();
     let batch = reader.batch();
@@ -97,6 +104,7 @@ pub fn assemble(
     }
     let config = Config {
         outbound_port,
+        inbound_port,
         health_port,
         own_ports: vec![outbound_port, inbound_port, health_port, 15100, 15107],
         uid,

@@ -1,7 +1,7 @@
 //! A body that is watched as it passes: every frame is shown to the observer before it is handed on, unchanged.
 
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use http::HeaderMap;
@@ -21,9 +21,6 @@ pub enum BodyEnd<'a> {
 
 /// Sees a body go by. It cannot fail it, change it or hold it up.
 pub trait Observer: Send + Sync + 'static {
-    /// The body was asked for, and had nothing to give yet.
-    fn pending(&mut self) {}
-
     /// A piece of the body, before it is handed on.
     fn data(&mut self, data: &Bytes) {
         let _ = data;
@@ -51,11 +48,9 @@ impl ObservedBody {
         Self { inner, side: StackError::client, observer: None }
     }
 
-    /// An answer's body, from upstream. One that is empty from the start ends at once.
-    pub fn from_upstream(inner: Incoming, observer: Box<dyn Observer>) -> Self {
-        let mut body = Self { inner, side: StackError::upstream, observer: None };
-        body.observe(observer);
-        body
+    /// An answer's body, from upstream.
+    pub fn from_upstream(inner: Incoming) -> Self {
+        Self { inner, side: StackError::upstream, observer: None }
     }
 
     /// Sets the observer. A body that is empty from the start ends at once.
@@ -80,13 +75,7 @@ impl Body for ObservedBody {
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, StackError>>> {
         let this = &mut *self;
-        let Poll::Ready(frame) = Pin::new(&mut this.inner).poll_frame(cx) else {
-            if let Some(observer) = &mut this.observer {
-                observer.pending();
-            }
-            return Poll::Pending;
-        };
-        match frame {
+        match ready!(Pin::new(&mut this.inner).poll_frame(cx)) {
             Some(Ok(frame)) => {
                 if let Some(observer) = &mut this.observer {
                     if let Some(data) = frame.data_ref() {

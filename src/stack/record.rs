@@ -1,261 +1,218 @@
-//! Records a call: its span begins with the request, learns from the answer's head and trailers, and ends with the
-//! answer's last byte.
+//! Records a call: its place in a trace is fixed when its head is read, its span learns from the answer's head and trailers,
+//! and ends with the answer's last byte. The same for every version of HTTP, whoever moves the bytes.
 //!
-//! Source: semantic conventions, `docs/http/http-spans.md` (HTTP client), `docs/rpc/grpc.md` (gRPC client).
+//! Source: semantic conventions, `docs/http/http-spans.md`, `docs/rpc/grpc.md`.
 
-use std::future::Future;
-use std::pin::Pin;
-use std::task::{Context as TaskContext, Poll, ready};
+use http::{StatusCode, Version};
+use opentelemetry::trace::SpanKind;
 
-use bytes::Bytes;
-use http::request::Parts;
-use http::{HeaderMap, Method, Request, Response, StatusCode, Version, header};
-use http_body::Body;
-use hyper::body::Incoming;
-use pin_project_lite::pin_project;
-use tower::Service;
+use super::{Context, Fault, StackError};
+use crate::net::{Direction, Target};
+use crate::stitch;
+use crate::trace::propagation::{self, Carrier, Edits};
+use crate::trace::{ActiveSpan, End, Placement, Span, semconv, url};
 
-use super::{BodyEnd, Context, Fault, ObservedBody, Observer, StackError};
-use crate::net::Target;
-use crate::net::linked::Link;
-use crate::trace::{ActiveSpan, End, Placement, Span, propagation, semconv, url};
+/// What a request's head says.
+#[derive(Clone, Copy, Debug)]
+pub struct RequestHead<'a, H> {
+    /// As it came.
+    pub method: &'a str,
+    /// `http`, or what the request's target names.
+    pub scheme: &'a str,
+    /// From the target, else from the Host header.
+    pub authority: Option<&'a str>,
+    /// Path and query; empty for CONNECT.
+    pub path: &'a str,
+    /// Its version.
+    pub version: Version,
+    /// Its header fields.
+    pub headers: &'a H,
+}
 
-/// The service.
+/// A call under way. Dropped before it was concluded, it was cancelled.
 #[derive(Debug)]
-pub(super) struct Record<S> {
-    context: Context,
-    inner: S,
-}
-
-impl<S> Record<S> {
-    pub(super) fn new(context: Context, inner: S) -> Self {
-        Self { context, inner }
-    }
-}
-
-impl<S> Service<Request<ObservedBody>> for Record<S>
-where
-    S: Service<Request<ObservedBody>, Response = Response<Incoming>, Error = StackError>,
-{
-    type Response = Response<ObservedBody>;
-    type Error = StackError;
-    type Future = Recorded<S::Future>;
-
-    fn poll_ready(&mut self, cx: &mut TaskContext<'_>) -> Poll<Result<(), StackError>> {
-        self.inner.poll_ready(cx)
-    }
-
-    fn call(&mut self, request: Request<ObservedBody>) -> Self::Future {
-        let (mut parts, mut body) = request.into_parts();
-        let placement = parts.extensions.remove::<Placement>();
-        let placement = placement.unwrap_or_else(|| propagation::start(&mut rand::rng()));
-        let grpc = is_grpc(&parts).then(Grpc::default);
-        let span = if grpc.is_some() {
-            grpc_span(&parts, &self.context.target, placement)
-        } else {
-            http_span(&parts, &self.context.target, placement)
-        };
-        let span = ActiveSpan::new(span, self.context.sink.clone());
-        let link = self.context.link.clone();
-        if let Some(link) = &link {
-            link.exchange_begins();
-        }
-        if link.is_some() || !body.is_end_stream() {
-            body.observe(Box::new(RequestBody { span: span.clone(), is_grpc: grpc.is_some(), link: link.clone() }));
-        }
-        let call = Call { span, grpc, connect: parts.method == Method::CONNECT, link };
-        Recorded { inner: self.inner.call(Request::from_parts(parts, body)), call: Some(call) }
-    }
-}
-
-pin_project! {
-    /// The answer's head on its way back.
-    pub(super) struct Recorded<F> {
-        #[pin]
-        inner: F,
-        call: Option<Call>,
-    }
-}
-
-impl<F> Future for Recorded<F>
-where
-    F: Future<Output = Result<Response<Incoming>, StackError>>,
-{
-    type Output = Result<Response<ObservedBody>, StackError>;
-
-    fn poll(self: Pin<&mut Self>, cx: &mut TaskContext<'_>) -> Poll<Self::Output> {
-        let this = self.project();
-        let answer = ready!(this.inner.poll(cx));
-        let call = this.call.take();
-        Poll::Ready(match answer {
-            Ok(answer) => {
-                let (parts, body) = answer.into_parts();
-                let body = match call {
-                    Some(mut call) => {
-                        call.answered(parts.status, &parts.headers);
-                        ObservedBody::from_upstream(body, Box::new(call))
-                    }
-                    None => ObservedBody::from_client(body),
-                };
-                Ok(Response::from_parts(parts, body))
-            }
-            Err(error) => {
-                if let Some(mut call) = call {
-                    call.failed(&error);
-                }
-                Err(error)
-            }
-        })
-    }
-}
-
-/// A call under way, from its request's head to its answer's last byte. Dropped before that, it was cancelled.
-struct Call {
+pub struct Call {
     span: ActiveSpan,
     grpc: Option<Grpc>,
-    /// Asks for a tunnel.
-    connect: bool,
-    link: Option<Link>,
+    server: bool,
 }
 
-#[derive(Default)]
+#[derive(Debug, Default)]
 struct Grpc {
-    http_status: StatusCode,
+    http_status: u16,
     status: Option<&'static str>,
 }
 
+impl Context {
+    /// A request has come: how its header lines change, and its record.
+    pub fn begin<H: Carrier>(&self, head: &RequestHead<'_, H>) -> (Edits, Call) {
+        let context = propagation::extract(head.headers);
+        let placement = stitch::place(context.as_ref(), &mut rand::rng());
+        let edits = propagation::inject(&placement, head.headers);
+        let server = self.target.direction == Direction::Inbound;
+        let grpc = is_grpc(head).then(Grpc::default);
+        let span = match (&grpc, server) {
+            (Some(_), _) => grpc_span(head, &self.target, placement),
+            (None, false) => client_span(head, &self.target, placement),
+            (None, true) => server_span(head, &self.target, placement),
+        };
+        (edits, Call { span: ActiveSpan::new(span, self.sink.clone()), grpc, server })
+    }
+}
+
 impl Call {
-    fn answered(&mut self, status: StatusCode, headers: &HeaderMap) {
+    /// The head of the final answer.
+    pub fn answered(&mut self, status: u16, headers: &impl Carrier) {
         if let Some(grpc) = &mut self.grpc {
             grpc.http_status = status;
             grpc.status = grpc_status(headers);
             return;
         }
+        let failed = status >= if self.server { 500 } else { 400 };
         self.span.update(|span| {
-            span.push(semconv::HTTP_RESPONSE_STATUS_CODE, i64::from(status.as_u16()));
-            if status == StatusCode::SWITCHING_PROTOCOLS || (self.connect && status.is_success()) {
-                span.push(semconv::SIDETRACE_PASSTHROUGH_REASON, UPGRADED);
-            }
-            if status.as_u16() >= 400 {
-                span.fail(status.as_str().to_owned());
+            span.push(semconv::HTTP_RESPONSE_STATUS_CODE, i64::from(status));
+            if failed {
+                span.fail(status.to_string());
             }
         });
     }
 
-    fn complete(&mut self) {
-        let status = self
-            .grpc
-            .as_ref()
-            .map_or("OK", |grpc| grpc.status.unwrap_or_else(|| grpc_status_of_http(grpc.http_status)));
-        self.span.conclude_with(End::Complete, grpc_over(self.grpc.is_some(), status));
+    /// From here on the connection speaks something else, which is passed through unread.
+    pub fn upgraded(&mut self) {
+        self.passed_through(UPGRADED);
     }
 
-    fn failed(&mut self, error: &StackError) {
-        let client_has_gone =
-            error.fault() == Fault::Client || self.link.as_ref().is_some_and(|link| link.client_finished());
-        if client_has_gone {
-            // No error of the call: upstream closes on a client that has.
-            return self.cancelled();
-        }
-        let grpc = grpc_over(self.grpc.is_some(), error.reset().map_or("UNAVAILABLE", grpc_status_of_reset));
-        self.span.conclude_with(End::Broken, |span| {
-            grpc(span);
-            span.fail(error.error_type());
-        });
+    /// What follows could not be read.
+    pub fn passed_through(&mut self, reason: &'static str) {
+        self.span.update(|span| span.push(semconv::SIDETRACE_PASSTHROUGH_REASON, reason));
     }
 
-    fn cancelled(&mut self) {
-        let grpc = grpc_over(self.grpc.is_some(), "CANCELLED");
-        self.span.conclude_with(End::Cancelled, grpc);
-    }
-}
-
-impl Observer for Call {
-    fn trailers(&mut self, trailers: &HeaderMap) {
+    /// The trailers of the answer.
+    pub fn trailers(&mut self, trailers: &impl Carrier) {
         if let Some(grpc) = &mut self.grpc {
             grpc.status = grpc_status(trailers).or(grpc.status);
         }
     }
 
-    fn end(mut self: Box<Self>, end: BodyEnd<'_>) {
-        match end {
-            BodyEnd::Complete => self.complete(),
-            BodyEnd::Broken(error) => self.failed(error),
+    /// The answer's last byte.
+    pub fn complete(&mut self) {
+        let of_http = |grpc: &Grpc| grpc_status_of_http(grpc.http_status);
+        let status = self.grpc.as_ref().map_or("OK", |grpc| grpc.status.unwrap_or_else(|| of_http(grpc)));
+        self.conclude(End::Complete, status, None);
+    }
+
+    /// The exchange failed.
+    pub fn failed(&mut self, error: &StackError) {
+        match error.fault() {
+            Fault::Client => self.cancelled(),
+            Fault::Upstream => {
+                let status = error.reset().map_or("UNAVAILABLE", grpc_status_of_reset);
+                self.conclude(End::Broken, status, Some(error.error_type()));
+            }
         }
+    }
+
+    /// Upstream's side broke the answer off.
+    pub fn broken(&mut self, error_type: &'static str) {
+        self.conclude(End::Broken, "UNAVAILABLE", Some(error_type));
+    }
+
+    /// The client has gone: no error of the call.
+    pub fn cancelled(&mut self) {
+        self.conclude(End::Cancelled, "CANCELLED", None);
+    }
+
+    /// For whoever may have to say that the client has gone while the answer is somebody else's.
+    pub fn request_observer(&self) -> RequestObserver {
+        RequestObserver { span: self.span.clone(), grpc: self.grpc.is_some(), server: self.server }
+    }
+
+    fn conclude(&self, end: End, status: &'static str, error_type: Option<&'static str>) {
+        conclude(&self.span, end, self.grpc.is_some().then_some(status), self.server, error_type);
     }
 }
 
 impl Drop for Call {
     fn drop(&mut self) {
-        // Nothing to do after an end; without one, the client has gone.
+        // Nothing happens behind a conclusion.
         self.cancelled();
-        if let Some(link) = &self.link {
-            link.exchange_over();
-        }
     }
 }
 
-/// What the end of a gRPC call adds to its span; nothing for other calls.
-fn grpc_over(is_grpc: bool, status: &'static str) -> impl FnOnce(&mut Span) {
-    move |span| {
-        if is_grpc {
+/// The request's side of a call.
+#[derive(Debug)]
+pub struct RequestObserver {
+    span: ActiveSpan,
+    grpc: bool,
+    server: bool,
+}
+
+impl RequestObserver {
+    /// The request broke off.
+    pub fn broken(&self) {
+        conclude(&self.span, End::Cancelled, self.grpc.then_some("CANCELLED"), self.server, None);
+    }
+}
+
+fn conclude(
+    span: &ActiveSpan,
+    end: End,
+    grpc_status: Option<&'static str>,
+    server: bool,
+    error_type: Option<&'static str>,
+) {
+    span.conclude_with(end, |span| {
+        if let Some(status) = grpc_status {
             span.push(semconv::RPC_STATUS_CODE, status);
-            if status != "OK" {
+            if status != "OK" && (!server || SERVER_ERRORS.contains(&status)) {
                 span.fail(status);
             }
         }
-    }
+        if let Some(error_type) = error_type {
+            span.fail(error_type);
+        }
+    });
 }
 
-/// The request's body: its end makes a FIN of the client a half-close.
-struct RequestBody {
-    span: ActiveSpan,
-    is_grpc: bool,
-    link: Option<Link>,
+fn client_span<H: Carrier>(head: &RequestHead<'_, H>, target: &Target, placement: Placement) -> Span {
+    let mut span = http_span(head, target, placement);
+    if head.method != "CONNECT" {
+        let url = match head.authority {
+            Some(authority) => url::redacted(head.scheme, authority, head.path),
+            None => url::redacted(head.scheme, &target.original.to_string(), head.path),
+        };
+        span.push(semconv::URL_FULL, url);
+        span.push(semconv::URL_SCHEME, scheme(head.scheme));
+    }
+    span
 }
 
-impl Observer for RequestBody {
-    fn pending(&mut self) {
-        if let Some(link) = &self.link {
-            link.body_waits(true);
-        }
+fn server_span<H: Carrier>(head: &RequestHead<'_, H>, target: &Target, placement: Placement) -> Span {
+    let mut span = http_span(head, target, placement);
+    span.kind = SpanKind::Server;
+    let (path, query) = url::redacted_path_and_query(head.path);
+    span.push(semconv::URL_PATH, path);
+    if let Some(query) = query {
+        span.push(semconv::URL_QUERY, query);
     }
-
-    fn data(&mut self, _: &Bytes) {
-        if let Some(link) = &self.link {
-            link.body_waits(false);
-        }
-    }
-
-    fn end(self: Box<Self>, end: BodyEnd<'_>) {
-        match (end, &self.link) {
-            (BodyEnd::Complete, Some(link)) => link.request_complete(),
-            (BodyEnd::Complete, None) => {}
-            (BodyEnd::Broken(_), _) => {
-                self.span.conclude_with(End::Cancelled, grpc_over(self.is_grpc, "CANCELLED"));
-            }
-        }
-    }
+    span.push(semconv::URL_SCHEME, scheme(head.scheme));
+    span.push(semconv::CLIENT_ADDRESS, target.peer_address.clone());
+    span
 }
 
-fn http_span(parts: &Parts, target: &Target, placement: Placement) -> Span {
-    let method = known_method(&parts.method);
+/// What both sides of HTTP say.
+fn http_span<H: Carrier>(head: &RequestHead<'_, H>, target: &Target, placement: Placement) -> Span {
+    let method = METHODS.into_iter().find(|known| *known == head.method);
     let mut span = Span::new(placement, method.unwrap_or("HTTP"));
     span.push(semconv::HTTP_REQUEST_METHOD, method.unwrap_or("_OTHER"));
     if method.is_none() {
-        span.push(semconv::HTTP_REQUEST_METHOD_ORIGINAL, text(parts.method.as_str()));
+        span.push(semconv::HTTP_REQUEST_METHOD_ORIGINAL, text(head.method));
     }
-    let scheme = parts.uri.scheme_str().unwrap_or("http");
-    let authority = server_attributes(parts, scheme, target, &mut span);
-    if parts.method != Method::CONNECT {
-        let path = parts.uri.path_and_query().map_or("", |path| path.as_str());
-        span.push(semconv::URL_FULL, url::redacted(scheme, &authority, path));
-        span.push(semconv::URL_SCHEME, text(scheme));
-    }
-    if let Some(agent) = parts.headers.get(header::USER_AGENT).and_then(|agent| agent.to_str().ok()) {
+    server_attributes(head.authority, head.scheme, target, &mut span);
+    if let Some(agent) = head.headers.values("user-agent").next().and_then(|agent| std::str::from_utf8(agent).ok()) {
         span.push(semconv::USER_AGENT_ORIGINAL, text(agent));
     }
-    let version = match parts.version {
+    let version = match head.version {
         Version::HTTP_10 => "1.0",
         Version::HTTP_2 => "2",
         _ => "1.1",
@@ -265,24 +222,25 @@ fn http_span(parts: &Parts, target: &Target, placement: Placement) -> Span {
     span
 }
 
-fn grpc_span(parts: &Parts, target: &Target, placement: Placement) -> Span {
-    let method = text(parts.uri.path().trim_start_matches('/'));
+fn grpc_span<H: Carrier>(head: &RequestHead<'_, H>, target: &Target, placement: Placement) -> Span {
+    let method = text(head.path.trim_start_matches('/'));
     let mut span = Span::new(placement, method.clone());
+    if target.direction == Direction::Inbound {
+        span.kind = SpanKind::Server;
+    }
     span.push(semconv::RPC_SYSTEM_NAME, "grpc");
     span.push(semconv::RPC_METHOD, method);
-    server_attributes(parts, "http", target, &mut span);
+    server_attributes(head.authority, "http", target, &mut span);
     network_attributes(target, &mut span);
     span
 }
 
-/// `server.*` from the request's own words, else where it was sent. Returns the authority for the URL.
-fn server_attributes(parts: &Parts, scheme: &str, target: &Target, span: &mut Span) -> String {
-    let host = || parts.headers.get(header::HOST).and_then(|host| host.to_str().ok()).filter(|host| !host.is_empty());
-    let authority = parts.uri.authority().map(|authority| authority.as_str()).or_else(host);
+/// `server.*` from the request's own words, else where it was sent.
+fn server_attributes(authority: Option<&str>, scheme: &str, target: &Target, span: &mut Span) {
     let Some(authority) = authority else {
         span.push(semconv::SERVER_ADDRESS, target.address.clone());
-        span.push(semconv::SERVER_PORT, i64::from(target.original.port()));
-        return target.original.to_string();
+        span.push(semconv::SERVER_PORT, i64::from(target.port));
+        return;
     };
     let host_port = authority.rsplit_once('@').map_or(authority, |(_, host)| host);
     let port = host_port.rsplit_once(':').filter(|(_, port)| !port.contains(']'));
@@ -292,46 +250,53 @@ fn server_attributes(parts: &Parts, scheme: &str, target: &Target, span: &mut Sp
     };
     span.push(semconv::SERVER_ADDRESS, text(address.trim_start_matches('[').trim_end_matches(']')));
     span.push(semconv::SERVER_PORT, i64::from(port));
-    authority.to_owned()
 }
 
-/// The socket that is used.
+/// The socket that is used: the far side's.
 pub fn network_attributes(target: &Target, span: &mut Span) {
-    span.push(semconv::NETWORK_PEER_ADDRESS, target.address.clone());
-    span.push(semconv::NETWORK_PEER_PORT, i64::from(target.original.port()));
+    span.push(semconv::NETWORK_PEER_ADDRESS, target.peer_address.clone());
+    span.push(semconv::NETWORK_PEER_PORT, i64::from(target.peer.port()));
+}
+
+/// The span of a connection, not of a call: from or to the target, placed in a trace of its own.
+pub fn connection_span(target: &Target, name: String) -> Span {
+    let mut span = Span::new(propagation::start(&mut rand::rng()), name);
+    if target.direction == Direction::Inbound {
+        span.kind = SpanKind::Server;
+    }
+    span
 }
 
 /// The span of a connection that could not be made.
 pub fn refused(target: &Target, error: &std::io::Error) -> Span {
-    let mut span = Span::new(propagation::start(&mut rand::rng()), format!("connect {}", target.original));
+    let mut span = connection_span(target, format!("connect {}", target.original));
     span.push(semconv::SERVER_ADDRESS, target.address.clone());
-    span.push(semconv::SERVER_PORT, i64::from(target.original.port()));
+    span.push(semconv::SERVER_PORT, i64::from(target.port));
     network_attributes(target, &mut span);
     span.push(semconv::NETWORK_TRANSPORT, "tcp");
     span.fail(super::io_error_type(error));
     span
 }
 
-fn is_grpc(parts: &Parts) -> bool {
-    let Some(kind) = parts.headers.get(header::CONTENT_TYPE) else { return false };
-    let rest = kind.as_bytes().strip_prefix(b"application/grpc");
-    parts.version == Version::HTTP_2 && rest.is_some_and(|rest| matches!(rest.first(), None | Some(b'+' | b';')))
-}
-
-fn known_method(method: &Method) -> Option<&'static str> {
-    METHODS.into_iter().find(|known| *known == method.as_str())
+fn is_grpc<H: Carrier>(head: &RequestHead<'_, H>) -> bool {
+    if head.version != Version::HTTP_2 {
+        return false;
+    }
+    let kind = head.headers.values("content-type").next().unwrap_or_default();
+    let rest = kind.strip_prefix(b"application/grpc");
+    rest.is_some_and(|rest| matches!(rest.first(), None | Some(b'+' | b';')))
 }
 
 /// `grpc-status` among headers or trailers. A value that is no known code is UNKNOWN.
-fn grpc_status(headers: &HeaderMap) -> Option<&'static str> {
-    let value = headers.get("grpc-status")?.to_str().ok();
+fn grpc_status(headers: &impl Carrier) -> Option<&'static str> {
+    let value = std::str::from_utf8(headers.values("grpc-status").next()?).ok();
     let code = value.and_then(|value| value.parse::<usize>().ok());
     Some(code.and_then(|code| GRPC_STATUS.get(code).copied()).unwrap_or("UNKNOWN"))
 }
 
 /// gRPC, `doc/http-grpc-status-mapping.md`: an answer without `grpc-status`.
-fn grpc_status_of_http(status: StatusCode) -> &'static str {
-    match status.as_u16() {
+fn grpc_status_of_http(status: u16) -> &'static str {
+    match StatusCode::from_u16(status).unwrap_or_default().as_u16() {
         400 => "INTERNAL",
         401 => "UNAUTHENTICATED",
         403 => "PERMISSION_DENIED",
@@ -352,6 +317,11 @@ fn grpc_status_of_reset(reason: h2::Reason) -> &'static str {
     }
 }
 
+/// A scheme as an attribute: one of two, without a copy.
+fn scheme(scheme: &str) -> &'static str {
+    if scheme.eq_ignore_ascii_case("https") { "https" } else { "http" }
+}
+
 /// A copy that cannot grow a span without bound.
 fn text(value: &str) -> String {
     let end = (0..=value.len().min(MAX_TEXT)).rev().find(|end| value.is_char_boundary(*end));
@@ -362,6 +332,9 @@ fn text(value: &str) -> String {
 const UPGRADED: &str = "upgraded";
 const MAX_TEXT: usize = 512;
 const METHODS: [&str; 10] = ["GET", "POST", "PUT", "DELETE", "HEAD", "OPTIONS", "PATCH", "CONNECT", "TRACE", "QUERY"];
+/// The codes that are an error of the server's span (semantic conventions, `docs/rpc/grpc.md`).
+const SERVER_ERRORS: [&str; 6] =
+    ["UNKNOWN", "DEADLINE_EXCEEDED", "UNIMPLEMENTED", "INTERNAL", "UNAVAILABLE", "DATA_LOSS"];
 const GRPC_STATUS: [&str; 17] = [
     "OK",
     "CANCELLED",

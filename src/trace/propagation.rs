@@ -46,14 +46,47 @@ impl TraceState {
     }
 }
 
+/// Header fields, as either version of HTTP holds them.
+pub trait Carrier {
+    /// The values of a header, in order. The name is in lower case.
+    fn values<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a [u8]> + 'a;
+}
+
+impl Carrier for HeaderMap {
+    fn values<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a [u8]> + 'a {
+        self.get_all(name).iter().map(HeaderValue::as_bytes)
+    }
+}
+
+/// Changes of header lines: with a value, one line in the place of the first of that name, or at the end; without, none.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Edits(Vec<(HeaderName, Option<HeaderValue>)>);
+
+impl Edits {
+    /// Name and value, in no particular order; a name appears once.
+    pub fn iter(&self) -> impl Iterator<Item = (&HeaderName, Option<&HeaderValue>)> {
+        self.0.iter().map(|(name, value)| (name, value.as_ref()))
+    }
+
+    /// Makes the changes.
+    pub fn apply(&self, headers: &mut HeaderMap) {
+        for (name, value) in self.iter() {
+            match value {
+                Some(value) => _ = headers.insert(name, value.clone()),
+                None => remove_in_order(headers, name),
+            }
+        }
+    }
+}
+
 /// The caller's context, if it sent a valid one.
-pub fn extract(headers: &HeaderMap) -> Option<RemoteContext> {
-    let mut values = headers.get_all(TRACEPARENT).iter();
+pub fn extract(headers: &impl Carrier) -> Option<RemoteContext> {
+    let mut values = headers.values("traceparent");
     let value = values.next()?;
     if values.next().is_some() {
         return None;
     }
-    let (trace_id, span_id, flags) = parse_traceparent(value.as_bytes())?;
+    let (trace_id, span_id, flags) = parse_traceparent(value)?;
     Some(RemoteContext { trace_id, span_id, flags, tracestate: read_tracestate(headers) })
 }
 
@@ -81,22 +114,17 @@ pub fn proceed(context: &RemoteContext, rng: &mut impl Rng) -> Placement {
 
 /// Writes the placement into the headers: exactly one `traceparent`; `tracestate` stays only beside a context that was
 /// continued, and stays as it came if one line said it.
-pub fn inject(placement: &Placement, headers: &mut HeaderMap) {
-    headers.insert(TRACEPARENT, traceparent(placement));
-    if !headers.contains_key(TRACESTATE) {
-        return;
+pub fn inject(placement: &Placement, headers: &impl Carrier) -> Edits {
+    let mut edits = vec![(TRACEPARENT, Some(traceparent(placement)))];
+    let mut lines = headers.values("tracestate");
+    if let Some(first) = lines.next() {
+        if placement.tracestate.is_empty() {
+            edits.push((TRACESTATE, None));
+        } else if lines.next().is_some() || first.trim_ascii() != placement.tracestate.as_bytes() {
+            edits.push((TRACESTATE, HeaderValue::from_str(&placement.tracestate).ok()));
+        }
     }
-    if placement.tracestate.is_empty() {
-        remove_in_order(headers, &TRACESTATE);
-        return;
-    }
-    let mut lines = headers.get_all(TRACESTATE).iter();
-    let as_is = lines.next().is_some_and(|line| line.as_bytes().trim_ascii() == placement.tracestate.as_bytes());
-    if !(as_is && lines.next().is_none())
-        && let Ok(line) = HeaderValue::from_str(&placement.tracestate)
-    {
-        headers.insert(TRACESTATE, line);
-    }
+    Edits(edits)
 }
 
 /// `00-{trace id}-{span id}-{flags}`
@@ -135,8 +163,8 @@ fn parse_traceparent(value: &[u8]) -> Option<(TraceId, SpanId, TraceFlags)> {
     valid.then(|| (trace_id, span_id, TraceFlags::new(flags & (SAMPLED | RANDOM))))
 }
 
-fn read_tracestate(headers: &HeaderMap) -> TraceState {
-    let lines: Vec<&[u8]> = headers.get_all(TRACESTATE).iter().map(|line| trim_ows(line.as_bytes())).collect();
+fn read_tracestate(headers: &impl Carrier) -> TraceState {
+    let lines: Vec<&[u8]> = headers.values("tracestate").map(trim_ows).collect();
     let mut members: Vec<(&[u8], &[u8])> = Vec::new();
     let mut clean = lines.len() == 1;
     for member in lines.iter().flat_map(|line| line.split(|&byte| byte == b',')) {
@@ -341,7 +369,7 @@ mod tests {
             ("x-last", "2"),
         ]);
         let placement = proceed(&extract(&map).unwrap(), &mut rand::rng());
-        inject(&placement, &mut map);
+        inject(&placement, &map).apply(&mut map);
         assert_eq!(map["traceparent"], format!("00-{ID}-{}-03", placement.span_id));
         assert_ne!(placement.span_id.to_string(), SPAN);
         assert_eq!(map["tracestate"], "a=1, b=2");
@@ -363,7 +391,7 @@ mod tests {
         ]);
         assert_eq!(extract(&map), None);
         let placement = start(&mut rand::rng());
-        inject(&placement, &mut map);
+        inject(&placement, &map).apply(&mut map);
         let lines: Vec<_> = map.iter().map(|(name, value)| (name.as_str(), value.to_str().unwrap())).collect();
         let own = format!("00-{}-{}-03", placement.trace_id, placement.span_id);
         assert_eq!(lines, [("b", "1"), ("b", "3"), ("c", "2"), ("traceparent", &own), ("d", "4")]);
@@ -377,7 +405,7 @@ mod tests {
             ("tracestate", "b=2,a=3"),
         ]);
         let placement = proceed(&extract(&map).unwrap(), &mut rand::rng());
-        inject(&placement, &mut map);
+        inject(&placement, &map).apply(&mut map);
         assert_eq!(map.get_all("tracestate").iter().collect::<Vec<_>>(), ["a=1,b=2"]);
     }
 }

@@ -24,7 +24,10 @@ names! {
     RPC_SYSTEM_NAME = "rpc.system.name";
     SERVER_ADDRESS = "server.address";
     SERVER_PORT = "server.port";
+    CLIENT_ADDRESS = "client.address";
     URL_FULL = "url.full";
+    URL_PATH = "url.path";
+    URL_QUERY = "url.query";
     URL_SCHEME = "url.scheme";
     USER_AGENT_ORIGINAL = "user_agent.original";
 
@@ -41,6 +44,7 @@ names! {
     SIDETRACE_BYTES_SENT = "sidetrace.bytes.sent";
     SIDETRACE_END = "sidetrace.end";
     SIDETRACE_PASSTHROUGH_REASON = "sidetrace.passthrough.reason";
+    SIDETRACE_REFUSED_REASON = "sidetrace.refused.reason";
     SIDETRACE_TLS_ALPN = "sidetrace.tls.alpn_offered";
     SIDETRACE_TLS_SERVER_NAME = "sidetrace.tls.server_name";
 }

@@ -26,6 +26,24 @@ pub fn redacted(scheme: &str, authority: &str, path_and_query: &str) -> String {
     url
 }
 
+/// `url.path` and `url.query`, for who is called.
+pub fn redacted_path_and_query(path_and_query: &str) -> (String, Option<String>) {
+    let (path, query) = match path_and_query.split_once('?') {
+        Some((path, query)) => (path, Some(query)),
+        None => (path_and_query, None),
+    };
+    let mut shown = String::with_capacity(path.len());
+    redact_path(path, &mut shown);
+    truncate(&mut shown, MAX_LENGTH);
+    let query = query.map(|query| {
+        let mut shown = String::with_capacity(query.len());
+        redact_query(query, &mut shown);
+        truncate(&mut shown, MAX_LENGTH);
+        shown
+    });
+    (shown, query)
+}
+
 /// Cuts at a character's border.
 pub fn truncate(text: &mut String, mut length: usize) {
     if text.len() > length {

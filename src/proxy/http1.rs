@@ -1,0 +1,527 @@
+//! HTTP/1 as it goes by: finds the requests and answers in the bytes of a connection, writes the placed headers into the
+//! requests' heads, and records each call. Every other byte goes on as it came (see [`crate::http1`] for why).
+//!
+//! Requests and answers are told apart each for itself: an answer may be over before its request is, and pipelined requests
+//! go on without waiting. What cannot be read any more is passed on unread, and the rest of the connection with it.
+
+use std::collections::VecDeque;
+
+use bytes::Bytes;
+use http::Version;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio_util::sync::CancellationToken;
+
+use super::relay::{Ended, Gather, Verdict, Watch, relay};
+use crate::http1::{Body, Fault, Field, Head, RequestLine, head};
+use crate::net::Abort;
+use crate::stack::{self, Call, Context, RequestHead};
+use crate::trace::propagation::Edits;
+use crate::trace::{ActiveSpan, End};
+
+/// Relays an HTTP/1 connection to its end, or to the begin of a tunnel.
+pub(super) async fn serve<C, U>(
+    context: &Context,
+    client: (&mut C, Bytes),
+    upstream: (&mut U, Bytes),
+    drain: &CancellationToken,
+) -> Option<Tunnel>
+where
+    C: AsyncRead + AsyncWrite + Abort + Unpin,
+    U: AsyncRead + AsyncWrite + Abort + Unpin,
+{
+    let mut http = Http1::new(context);
+    match relay(client, upstream, &mut http, drain).await {
+        Ended::Left(from_upstream) => {
+            return http.tunnel.map(|tunnel| Tunnel { from_upstream, ..tunnel });
+        }
+        Ended::Upstream(error) => http.upstream_failed(stack::io_error_type(&error)),
+        Ended::Refused => context.refuse(http.refused.unwrap_or(UNREADABLE_REQUEST)),
+        // What is under way is cancelled by its drop.
+        Ended::Client | Ended::Complete | Ended::Drained => {}
+    }
+    if let Some(rest) = http.rest {
+        rest.conclude(End::Complete);
+    }
+    None
+}
+
+/// Both directions of one connection.
+struct Http1<'a> {
+    context: &'a Context,
+    up: Up,
+    down: Down,
+    /// Requests whose answers have not ended, oldest first.
+    calls: VecDeque<Exchange>,
+    /// The client has said FIN.
+    client_finished: bool,
+    /// Why the rest is passed through unread.
+    unread: Option<&'static str>,
+    /// Records the rest that is passed through unread.
+    rest: Option<ActiveSpan>,
+    /// Why the connection was refused.
+    refused: Option<&'static str>,
+    tunnel: Option<Tunnel>,
+    // Reused from head to head, given back when nothing is under way.
+    fields: Vec<Field>,
+}
+
+/// A CONNECT that was accepted: what follows is a conversation of its own.
+#[derive(Debug)]
+pub(super) struct Tunnel {
+    /// Where the client asked to be connected to.
+    pub(super) authority: String,
+    /// What it has said already.
+    pub(super) from_client: Bytes,
+    /// What has been said to it already.
+    pub(super) from_upstream: Bytes,
+}
+
+struct Exchange {
+    call: Call,
+    is_head: bool,
+    /// CONNECT, with its target.
+    connect: Option<String>,
+    upgrade: bool,
+}
+
+#[derive(Debug)]
+struct Up {
+    state: UpState,
+    /// The begin of a head; or what came behind a request that may change the protocol, until its answer is known.
+    held: Vec<u8>,
+    scanned: usize,
+    /// What is held can go on.
+    resume: bool,
+    /// The request under way asks for another protocol, or for a tunnel.
+    decides: bool,
+}
+
+#[derive(Debug)]
+enum UpState {
+    Head,
+    Body(Body),
+    /// Upstream's answer decides what the next bytes are.
+    Undecided,
+    Unread,
+}
+
+#[derive(Debug)]
+struct Down {
+    state: DownState,
+    held: Vec<u8>,
+    scanned: usize,
+}
+
+#[derive(Debug)]
+enum DownState {
+    Head,
+    Body(Body),
+    Unread,
+}
+
+impl<'a> Http1<'a> {
+    fn new(context: &'a Context) -> Self {
+        Self {
+            context,
+            up: Up { state: UpState::Head, held: Vec::new(), scanned: 0, resume: false, decides: false },
+            down: Down { state: DownState::Head, held: Vec::new(), scanned: 0 },
+            calls: VecDeque::new(),
+            client_finished: false,
+            unread: None,
+            rest: None,
+            refused: None,
+            tunnel: None,
+            fields: Vec::new(),
+        }
+    }
+
+    /// Upstream's side has failed: every call under way with it, unless the client had given up before.
+    fn upstream_failed(&mut self, error_type: &'static str) {
+        let gone = self.client_finished;
+        for exchange in &mut self.calls {
+            if gone { exchange.call.cancelled() } else { exchange.call.broken(error_type) }
+        }
+        self.calls.clear();
+    }
+
+    /// Reads what may be several requests. `bytes` are those that were read, or (`owned`) bytes that were held: those are
+    /// copied into `out`.
+    fn requests(&mut self, bytes: &[u8], owned: bool, out: &mut Gather) -> Verdict {
+        let mut at = 0;
+        while let Some(rest) = bytes.get(at..).filter(|rest| !rest.is_empty()) {
+            match &mut self.up.state {
+                UpState::Unread => {
+                    pass(out, bytes, at..bytes.len(), owned);
+                    break;
+                }
+                UpState::Undecided => {
+                    self.up.held.extend_from_slice(rest);
+                    break;
+                }
+                UpState::Body(body) => match body.feed(rest, |_| {}) {
+                    Ok(fed) => {
+                        pass(out, bytes, at..at + fed.consumed, owned);
+                        at += fed.consumed;
+                        if fed.done {
+                            self.request_ended();
+                        }
+                    }
+                    Err((fault, _)) => return self.refuse(fault),
+                },
+                UpState::Head => match head::end(rest, 0) {
+                    Some(length) => {
+                        let head = rest.get(..length).unwrap_or_default();
+                        if let Err(fault) = self.request(head, at, bytes, owned, out) {
+                            match fault {
+                                Fault::Ambiguous(_) => return self.refuse(fault),
+                                Fault::Unreadable => self.up_unread(UNREADABLE_REQUEST),
+                            }
+                        } else {
+                            at += length;
+                        }
+                    }
+                    None if rest.len() > MAX_HEAD => self.up_unread(TOO_LONG),
+                    None => {
+                        self.up.held.extend_from_slice(rest);
+                        self.up.scanned = rest.len();
+                        break;
+                    }
+                },
+            }
+        }
+        Verdict::Go
+    }
+
+    /// One whole request head, which stands `at` in `bytes`.
+    fn request(&mut self, head: &[u8], at: usize, bytes: &[u8], owned: bool, out: &mut Gather) -> Result<(), Fault> {
+        let (line, head) = head::request(head, &mut self.fields)?;
+        let body = head.request_body();
+        let target = String::from_utf8_lossy(line.target);
+        let host = head.value("host").and_then(|host| std::str::from_utf8(host).ok()).filter(|host| !host.is_empty());
+        let connect = line.method == "CONNECT";
+        let (scheme, authority, path) = split_target(&target, connect, host);
+        let request =
+            RequestHead { method: line.method, scheme, authority, path, version: line.version, headers: &head };
+        let (edits, call) = self.context.begin(&request);
+        write_head(&head, &edits, at, bytes, owned, out);
+        let upgrade = asks_for_upgrade(&line, &head);
+        self.up.decides = connect || upgrade;
+        self.calls.push_back(Exchange {
+            call,
+            is_head: line.method == "HEAD",
+            connect: connect.then(|| target.into_owned()),
+            upgrade,
+        });
+        let done = body.is_done();
+        self.up.state = UpState::Body(body);
+        if done {
+            self.request_ended();
+        }
+        Ok(())
+    }
+
+    fn request_ended(&mut self) {
+        self.up.state = if std::mem::take(&mut self.up.decides) { UpState::Undecided } else { UpState::Head };
+    }
+
+    fn refuse(&mut self, fault: Fault) -> Verdict {
+        self.refused = Some(match fault {
+            Fault::Ambiguous(why) => why,
+            Fault::Unreadable => UNREADABLE_REQUEST,
+        });
+        Verdict::Refuse
+    }
+
+    /// From here on the client's bytes are passed through unread; so are upstream's behind the answers that are due.
+    fn up_unread(&mut self, why: &'static str) {
+        self.up.state = UpState::Unread;
+        self.up.resume = !self.up.held.is_empty();
+        self.unread = self.unread.or(Some(why));
+        if self.calls.is_empty() {
+            self.down.state = DownState::Unread;
+        }
+        if why != UPGRADED {
+            self.rest = Some(self.context.passed_through(why));
+        }
+    }
+
+    /// From here on nothing is read any more.
+    fn all_unread(&mut self, why: &'static str) {
+        self.down.state = DownState::Unread;
+        if !matches!(self.up.state, UpState::Unread) {
+            self.up_unread(why);
+        }
+    }
+
+    /// Reads what may be several answers. How many of the bytes belong to this conversation.
+    fn answers(&mut self, bytes: &[u8]) -> (usize, Verdict) {
+        let mut at = 0;
+        while let Some(rest) = bytes.get(at..).filter(|rest| !rest.is_empty()) {
+            match &mut self.down.state {
+                DownState::Unread => break,
+                DownState::Body(body) => match body.feed(rest, |_| {}) {
+                    Ok(fed) => {
+                        at += fed.consumed;
+                        if fed.done {
+                            self.answer_ended();
+                        }
+                    }
+                    Err(_) => {
+                        if let Some(mut exchange) = self.calls.pop_front() {
+                            exchange.call.broken(PROTOCOL_ERROR);
+                        }
+                        self.all_unread(UNREADABLE_ANSWER);
+                    }
+                },
+                DownState::Head if self.calls.is_empty() => self.all_unread(UNASKED_ANSWER),
+                DownState::Head if !self.down.held.is_empty() => {
+                    self.down.held.extend_from_slice(rest);
+                    let Some(length) = head::end(&self.down.held, self.down.scanned) else {
+                        self.down.scanned = self.down.held.len();
+                        if self.down.held.len() > MAX_HEAD {
+                            self.down.held = Vec::new();
+                            self.all_unread(TOO_LONG);
+                        }
+                        break;
+                    };
+                    let held = std::mem::take(&mut self.down.held);
+                    at += length - (held.len() - rest.len());
+                    if self.answer(held.get(..length).unwrap_or_default()) {
+                        return (at, Verdict::Leave);
+                    }
+                }
+                DownState::Head => match head::end(rest, 0) {
+                    Some(length) => {
+                        at += length;
+                        if self.answer(rest.get(..length).unwrap_or_default()) {
+                            return (at, Verdict::Leave);
+                        }
+                    }
+                    None => {
+                        self.down.held.extend_from_slice(rest);
+                        self.down.scanned = rest.len();
+                        break;
+                    }
+                },
+            }
+        }
+        (bytes.len(), Verdict::Go)
+    }
+
+    /// One whole head of an answer. True if a tunnel begins behind it.
+    fn answer(&mut self, bytes: &[u8]) -> bool {
+        let Some(exchange) = self.calls.front_mut() else { return false };
+        let read = head::answer(bytes, &mut self.fields);
+        let Ok((line, head)) = read else {
+            exchange.call.broken(PROTOCOL_ERROR);
+            self.calls.pop_front();
+            self.all_unread(UNREADABLE_ANSWER);
+            return false;
+        };
+        if line.status < 200 && line.status != 101 {
+            // More answers to the same request follow.
+            return false;
+        }
+        exchange.call.answered(line.status, &head);
+        let tunnel = exchange.connect.is_some() && (200..300).contains(&line.status);
+        if tunnel || line.status == 101 {
+            exchange.call.upgraded();
+            let authority = exchange.connect.take().filter(|_| tunnel);
+            self.answer_ended_with(true);
+            if let Some(authority) = authority {
+                let from_client = std::mem::take(&mut self.up.held).into();
+                self.tunnel = Some(Tunnel { authority, from_client, from_upstream: Bytes::new() });
+                return true;
+            }
+            self.all_unread(UPGRADED);
+            return false;
+        }
+        match head.answer_body(exchange.is_head, line.status) {
+            Ok(body) if body.is_done() => self.answer_ended(),
+            Ok(body) => self.down.state = DownState::Body(body),
+            Err(_) => {
+                // The client judges it; where it ends we cannot know.
+                exchange.call.passed_through(UNREADABLE_ANSWER);
+                exchange.call.complete();
+                self.calls.pop_front();
+                self.all_unread(UNREADABLE_ANSWER);
+            }
+        }
+        false
+    }
+
+    fn answer_ended(&mut self) {
+        self.answer_ended_with(false);
+    }
+
+    fn answer_ended_with(&mut self, upgraded: bool) {
+        self.down.state = DownState::Head;
+        let Some(mut exchange) = self.calls.pop_front() else { return };
+        exchange.call.complete();
+        let decided = (exchange.upgrade || exchange.connect.is_some()) && !upgraded;
+        if decided && matches!(self.up.state, UpState::Undecided) {
+            self.up.state = UpState::Head;
+            self.up.resume = !self.up.held.is_empty();
+        } else if decided {
+            // The answer was there before the request's end.
+            self.up.decides = false;
+        }
+        if self.calls.is_empty() {
+            if matches!(self.up.state, UpState::Unread) {
+                self.down.state = DownState::Unread;
+            }
+            self.give_back();
+        }
+    }
+
+    /// An idle connection keeps no memory.
+    fn give_back(&mut self) {
+        if self.fields.capacity() > FEW_FIELDS {
+            self.fields = Vec::new();
+        }
+    }
+}
+
+impl Watch for Http1<'_> {
+    fn up(&mut self, bytes: &[u8], out: &mut Gather) -> Verdict {
+        if matches!(self.up.state, UpState::Undecided) || self.up.held.is_empty() {
+            return self.requests(bytes, false, out);
+        }
+        self.up.held.extend_from_slice(bytes);
+        if head::end(&self.up.held, self.up.scanned).is_none() {
+            self.up.scanned = self.up.held.len();
+            if self.up.held.len() > MAX_HEAD {
+                self.up_unread(TOO_LONG);
+            }
+            return Verdict::Go;
+        }
+        let held = std::mem::take(&mut self.up.held);
+        self.requests(&held, true, out)
+    }
+
+    fn down(&mut self, bytes: &[u8]) -> (usize, Verdict) {
+        if matches!(self.down.state, DownState::Unread) {
+            return (bytes.len(), Verdict::Go);
+        }
+        self.answers(bytes)
+    }
+
+    fn wants_client(&self) -> bool {
+        match self.up.state {
+            UpState::Head => self.calls.len() < MAX_PIPELINED,
+            UpState::Undecided => self.up.held.len() < MAX_UNDECIDED,
+            UpState::Body(_) | UpState::Unread => true,
+        }
+    }
+
+    fn resume(&mut self, out: &mut Gather) -> Verdict {
+        if !std::mem::take(&mut self.up.resume) {
+            return Verdict::Go;
+        }
+        let held = std::mem::take(&mut self.up.held);
+        self.requests(&held, true, out)
+    }
+
+    fn client_finished(&mut self, out: &mut Gather) {
+        self.client_finished = true;
+        // Half a head: upstream sees what it would have seen.
+        let held = std::mem::take(&mut self.up.held);
+        out.write(&[], &held);
+    }
+
+    fn upstream_finished(&mut self) {
+        let ends_properly = matches!(&self.down.state, DownState::Body(body) if body.ends_with_connection());
+        if ends_properly {
+            self.answer_ended();
+        }
+        self.upstream_failed(CLOSED);
+        self.down.state = DownState::Unread;
+    }
+
+    fn is_due(&self) -> bool {
+        self.up.resume
+    }
+
+    fn is_idle(&self) -> bool {
+        self.calls.is_empty() && self.up.held.is_empty() && matches!(self.up.state, UpState::Head)
+    }
+}
+
+/// Passes a part of the bytes that were read; bytes that were held do not outlive the call.
+fn pass(out: &mut Gather, bytes: &[u8], range: std::ops::Range<usize>, owned: bool) {
+    if owned {
+        out.write(&[], bytes.get(range).unwrap_or_default());
+    } else {
+        out.pass(bytes, range);
+    }
+}
+
+/// The head with its changed lines; all others as they came.
+fn write_head(head: &Head<'_>, edits: &Edits, at: usize, bytes: &[u8], owned: bool, out: &mut Gather) {
+    let read = if owned { &[] } else { bytes };
+    let put = |name: &[u8], value: &http::HeaderValue, out: &mut Gather| {
+        for part in [name, b": ", value.as_bytes(), head.line_end()] {
+            out.write(read, part);
+        }
+    };
+    let (mut done, mut found) = (0, 0_u64);
+    for field in head.fields() {
+        let name = head.name(field);
+        let edit =
+            edits.iter().enumerate().find(|(_, (edited, _))| name.eq_ignore_ascii_case(edited.as_str().as_bytes()));
+        let Some((index, (_, value))) = edit else { continue };
+        let line = head.line(field);
+        pass(out, bytes, at + done..at + line.start, owned);
+        done = line.end;
+        // In the place of the first line of its name, and spelled as that.
+        if let Some(value) = value.filter(|_| found & (1 << index) == 0) {
+            put(name, value, out);
+        }
+        found |= 1 << index;
+    }
+    pass(out, bytes, at + done..at + head.insertion(), owned);
+    for (index, (name, value)) in edits.iter().enumerate() {
+        if let Some(value) = value.filter(|_| found & (1 << index) == 0) {
+            put(name.as_str().as_bytes(), value, out);
+        }
+    }
+    pass(out, bytes, at + head.insertion()..at + head.bytes().len(), owned);
+}
+
+/// Scheme, authority and path of a request target (RFC 9112, section 3.2).
+fn split_target<'t>(target: &'t str, connect: bool, host: Option<&'t str>) -> (&'t str, Option<&'t str>, &'t str) {
+    if connect {
+        return ("http", Some(target), "");
+    }
+    if target.starts_with('/') || target == "*" {
+        return ("http", host, target);
+    }
+    match target.split_once("://") {
+        Some((scheme, rest)) => {
+            let end = rest.find(['/', '?']).unwrap_or(rest.len());
+            let (authority, path) = rest.split_at_checked(end).unwrap_or((rest, ""));
+            (scheme, Some(authority), path)
+        }
+        None => ("http", host, target),
+    }
+}
+
+/// Upgrade counts only beside `Connection: upgrade` (RFC 9110, section 7.8), and not in HTTP/1.0.
+fn asks_for_upgrade(line: &RequestLine<'_>, head: &Head<'_>) -> bool {
+    line.version == Version::HTTP_11 && head.value("upgrade").is_some()
+}
+
+const PROTOCOL_ERROR: &str = "protocol_error";
+const CLOSED: &str = "connection_closed";
+const UPGRADED: &str = "upgraded";
+const UNREADABLE_REQUEST: &str = "unreadable_request";
+const UNREADABLE_ANSWER: &str = "unreadable_answer";
+const UNASKED_ANSWER: &str = "unasked_answer";
+const TOO_LONG: &str = "too_long";
+/// A head that is longer is passed through unread.
+const MAX_HEAD: usize = 2 * 1024 * 1024;
+/// Requests that wait for their answers; the client is not read beyond.
+const MAX_PIPELINED: usize = 256;
+/// What a client may say before it knows whether the protocol changes.
+const MAX_UNDECIDED: usize = 64 * 1024;
+const FEW_FIELDS: usize = 64;

@@ -1,0 +1,423 @@
+//! Moves bytes between the two sockets of a connection, each end passed on in kind: FIN as half-close, RST as RST, a side
+//! that does not read holds up the other. What the bytes mean is the business of a [`Watch`].
+//!
+//! Nothing is held for a connection on which nothing happens: the buffers belong to the thread.
+
+use std::cell::RefCell;
+use std::future::poll_fn;
+use std::io::{self, IoSlice};
+use std::ops::Range;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use bytes::{Buf, Bytes};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio_util::sync::CancellationToken;
+use tracing::debug;
+
+use crate::net::Abort;
+
+/// Sees the bytes of a connection go by.
+pub(super) trait Watch {
+    /// The client's bytes: what is to go on is put into `out`.
+    fn up(&mut self, bytes: &[u8], out: &mut Gather) -> Verdict;
+
+    /// Upstream's bytes, before they go on: how many of them do.
+    fn down(&mut self, bytes: &[u8]) -> (usize, Verdict);
+
+    /// Whether the client is to be read.
+    fn wants_client(&self) -> bool {
+        true
+    }
+
+    /// Whether bytes that were kept back can go on now.
+    fn is_due(&self) -> bool {
+        false
+    }
+
+    /// The client's bytes that were kept back until upstream had said something.
+    fn resume(&mut self, _: &mut Gather) -> Verdict {
+        Verdict::Go
+    }
+
+    /// The client has said FIN: what was kept back goes before it.
+    fn client_finished(&mut self, _: &mut Gather) {}
+
+    /// Upstream has said FIN.
+    fn upstream_finished(&mut self) {}
+
+    /// Whether the connection may be closed without breaking anything off.
+    fn is_idle(&self) -> bool {
+        false
+    }
+}
+
+/// Whether the relay goes on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Verdict {
+    /// It does.
+    Go,
+    /// Nothing more may pass: both sides are reset.
+    Refuse,
+    /// What has passed goes on; what follows is another conversation.
+    Leave,
+}
+
+/// How a relay ended.
+#[derive(Debug)]
+pub(super) enum Ended {
+    /// Both sides have said FIN.
+    Complete,
+    /// The client's side failed.
+    Client,
+    /// Upstream's side failed.
+    Upstream(io::Error),
+    /// The watch refused it.
+    Refused,
+    /// The watch left; bytes of upstream's that belong to what follows.
+    Left(Bytes),
+    /// It was idle while we drain.
+    Drained,
+}
+
+/// Relays until the end. A side that failed has been reset on the other one.
+pub(super) async fn relay<C, U, W>(
+    client: (&mut C, Bytes),
+    upstream: (&mut U, Bytes),
+    watch: &mut W,
+    drain: &CancellationToken,
+) -> Ended
+where
+    C: AsyncRead + AsyncWrite + Abort + Unpin,
+    U: AsyncRead + AsyncWrite + Abort + Unpin,
+    W: Watch,
+{
+    let mut relay = Relay {
+        up: Way::new(client.1),
+        down: Way::new(upstream.1),
+        client: client.0,
+        upstream: upstream.0,
+        left: None,
+        writing_failed: None,
+    };
+    let mut drained = std::pin::pin!(drain.cancelled());
+    let mut draining = false;
+    let ended = poll_fn(|cx| {
+        let ended = SCRATCH.with_borrow_mut(|scratch| relay.poll(cx, scratch, watch));
+        if ended.is_pending() {
+            draining = draining || drained.as_mut().poll(cx).is_ready();
+            if draining && watch.is_idle() && relay.is_empty() {
+                return Poll::Ready(Ended::Drained);
+            }
+        }
+        ended
+    })
+    .await;
+    match &ended {
+        Ended::Client => relay.upstream.abort(),
+        Ended::Upstream(_) => relay.client.abort(),
+        Ended::Refused => {
+            relay.client.abort();
+            relay.upstream.abort();
+        }
+        Ended::Complete | Ended::Left(_) | Ended::Drained => {}
+    }
+    ended
+}
+
+/// What goes on of one piece that was read: pieces that were written anew, and the rest as it came.
+#[derive(Debug, Default)]
+pub(super) struct Gather {
+    written: Vec<u8>,
+    rest: Range<usize>,
+}
+
+impl Gather {
+    /// Adds bytes that are not among those that were read.
+    pub(super) fn write(&mut self, read: &[u8], bytes: &[u8]) {
+        self.settle(read);
+        self.written.extend_from_slice(bytes);
+    }
+
+    /// Adds a part of what was read.
+    pub(super) fn pass(&mut self, read: &[u8], range: Range<usize>) {
+        if range.is_empty() {
+            return;
+        }
+        if self.rest.end == range.start && !self.rest.is_empty() {
+            self.rest.end = range.end;
+            return;
+        }
+        self.settle(read);
+        self.rest = range;
+    }
+
+    /// Copies the part that would no longer be the last.
+    fn settle(&mut self, read: &[u8]) {
+        let rest = std::mem::take(&mut self.rest);
+        self.written.extend_from_slice(read.get(rest).unwrap_or_default());
+    }
+
+    /// Copies what is left: for bytes that do not outlive the call, and for parts so small that one write is cheaper.
+    fn settle_all_but(&mut self, read: &[u8], large: usize) {
+        if self.rest.len() < large && !(self.written.is_empty()) {
+            self.settle(read);
+        }
+    }
+
+    fn clear(&mut self) {
+        self.written.clear();
+        self.rest = 0..0;
+    }
+}
+
+/// The buffers of a thread.
+#[derive(Default)]
+struct Scratch {
+    read: Vec<u8>,
+    gather: Gather,
+}
+
+thread_local!(static SCRATCH: RefCell<Scratch> = RefCell::default());
+
+struct Relay<'a, C, U> {
+    client: &'a mut C,
+    upstream: &'a mut U,
+    up: Way,
+    down: Way,
+    /// The watch has left; what of upstream's bytes belongs to what follows.
+    left: Option<Bytes>,
+    /// Upstream takes nothing more; what it said before may still be there.
+    writing_failed: Option<io::Error>,
+}
+
+/// One direction.
+#[derive(Debug)]
+struct Way {
+    /// What detection has read.
+    first: Bytes,
+    /// What the receiver has not taken yet.
+    waiting: Bytes,
+    unflushed: bool,
+    /// The sender has said FIN.
+    finished: bool,
+    /// So have we.
+    shut: bool,
+}
+
+impl Way {
+    fn new(first: Bytes) -> Self {
+        Self { first, waiting: Bytes::new(), unflushed: false, finished: false, shut: false }
+    }
+
+    /// Writes what waits. Ready when nothing does.
+    fn poll_flush<S: AsyncWrite + Unpin>(&mut self, to: &mut S, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        while !self.waiting.is_empty() {
+            let written = ready!(Pin::new(&mut *to).poll_write(cx, &self.waiting))?;
+            if written == 0 {
+                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+            }
+            self.waiting.advance(written);
+        }
+        if self.unflushed {
+            ready!(Pin::new(&mut *to).poll_flush(cx))?;
+            self.unflushed = false;
+        }
+        if self.finished && !self.shut {
+            match ready!(Pin::new(&mut *to).poll_shutdown(cx)) {
+                Err(error) if error.kind() != io::ErrorKind::NotConnected => return Poll::Ready(Err(error)),
+                _ => self.shut = true,
+            }
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    /// Writes two pieces, one behind the other; what is not taken waits.
+    fn poll_write<S: AsyncWrite + Unpin>(
+        &mut self,
+        to: &mut S,
+        cx: &mut Context<'_>,
+        pieces: [&[u8]; 2],
+    ) -> io::Result<()> {
+        let [mut first, mut second] = pieces;
+        while !(first.is_empty() && second.is_empty()) {
+            self.unflushed = true;
+            let polled = if first.is_empty() || second.is_empty() {
+                let one = if first.is_empty() { second } else { first };
+                Pin::new(&mut *to).poll_write(cx, one)
+            } else {
+                Pin::new(&mut *to).poll_write_vectored(cx, &[IoSlice::new(first), IoSlice::new(second)])
+            };
+            match polled {
+                Poll::Ready(Ok(0)) => return Err(io::ErrorKind::WriteZero.into()),
+                Poll::Ready(Ok(written)) => {
+                    let of_first = written.min(first.len());
+                    first = first.get(of_first..).unwrap_or_default();
+                    second = second.get(written - of_first..).unwrap_or_default();
+                }
+                Poll::Ready(Err(error)) => return Err(error),
+                Poll::Pending => {
+                    self.waiting = [first, second].concat().into();
+                    break;
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+impl<C, U> Relay<'_, C, U>
+where
+    C: AsyncRead + AsyncWrite + Unpin,
+    U: AsyncRead + AsyncWrite + Unpin,
+{
+    fn poll(&mut self, cx: &mut Context<'_>, scratch: &mut Scratch, watch: &mut impl Watch) -> Poll<Ended> {
+        if scratch.read.is_empty() {
+            scratch.read.resize(BUFFER, 0);
+        }
+        loop {
+            let wanted_client = watch.wants_client();
+            if let Poll::Ready(Some(ended)) = self.poll_up(cx, scratch, watch) {
+                return Poll::Ready(ended);
+            }
+            if let Poll::Ready(Some(ended)) = self.poll_down(cx, scratch, watch) {
+                return Poll::Ready(ended);
+            }
+            if self.down.shut && (self.up.shut || self.writing_failed.is_some()) {
+                return Poll::Ready(match self.writing_failed.take() {
+                    Some(error) => Ended::Upstream(error),
+                    None => Ended::Complete,
+                });
+            }
+            // What upstream has said may have set the client free.
+            if !watch.is_due() && (wanted_client || !watch.wants_client()) {
+                return Poll::Pending;
+            }
+        }
+    }
+
+    /// `Ready(None)`: this direction is at its end.
+    fn poll_up(&mut self, cx: &mut Context<'_>, scratch: &mut Scratch, watch: &mut impl Watch) -> Poll<Option<Ended>> {
+        if self.writing_failed.is_some() {
+            return Poll::Ready(None);
+        }
+        loop {
+            match self.up.poll_flush(self.upstream, cx) {
+                Poll::Ready(Ok(())) => {}
+                Poll::Ready(Err(error)) => return self.upstream_takes_no_more(error),
+                Poll::Pending => return Poll::Pending,
+            }
+            if self.up.shut {
+                return Poll::Ready(None);
+            }
+            if !watch.wants_client() {
+                return Poll::Pending;
+            }
+            let Scratch { read, gather } = scratch;
+            gather.clear();
+            let mut verdict = watch.resume(gather);
+            let length = if verdict != Verdict::Go || !gather.written.is_empty() {
+                0
+            } else {
+                match ready!(fill(&mut self.up.first, self.client, cx, read)) {
+                    Ok(0) => {
+                        self.up.finished = true;
+                        watch.client_finished(gather);
+                        0
+                    }
+                    Ok(length) => length,
+                    Err(error) => return client_failed(&error),
+                }
+            };
+            let bytes = read.get(..length).unwrap_or_default();
+            if length > 0 {
+                verdict = watch.up(bytes, gather);
+            }
+            if verdict == Verdict::Refuse {
+                return Poll::Ready(Some(Ended::Refused));
+            }
+            gather.settle_all_but(bytes, LARGE);
+            let rest = bytes.get(gather.rest.clone()).unwrap_or_default();
+            if let Err(error) = self.up.poll_write(self.upstream, cx, [&gather.written, rest]) {
+                return self.upstream_takes_no_more(error);
+            }
+        }
+    }
+
+    /// Nothing can be said to upstream; what it said before it went is still there, and its end behind it.
+    fn upstream_takes_no_more(&mut self, error: io::Error) -> Poll<Option<Ended>> {
+        self.writing_failed = Some(error);
+        Poll::Ready(None)
+    }
+
+    /// `Ready(None)`: this direction is at its end.
+    fn poll_down(
+        &mut self,
+        cx: &mut Context<'_>,
+        scratch: &mut Scratch,
+        watch: &mut impl Watch,
+    ) -> Poll<Option<Ended>> {
+        loop {
+            match ready!(self.down.poll_flush(self.client, cx)) {
+                Ok(()) => {}
+                Err(error) => return client_failed(&error),
+            }
+            if let Some(left) = self.left.take() {
+                return Poll::Ready(Some(Ended::Left(left)));
+            }
+            if self.down.shut {
+                return Poll::Ready(None);
+            }
+            let length = match ready!(fill(&mut self.down.first, self.upstream, cx, &mut scratch.read)) {
+                Ok(0) => {
+                    self.down.finished = true;
+                    watch.upstream_finished();
+                    continue;
+                }
+                Ok(length) => length,
+                Err(error) => return Poll::Ready(Some(Ended::Upstream(error))),
+            };
+            let bytes = scratch.read.get(..length).unwrap_or_default();
+            let (passed, verdict) = watch.down(bytes);
+            let (passed, left) = bytes.split_at_checked(passed).unwrap_or((bytes, &[]));
+            if let Err(error) = self.down.poll_write(self.client, cx, [passed, &[]]) {
+                return client_failed(&error);
+            }
+            match verdict {
+                Verdict::Go => {}
+                Verdict::Refuse => return Poll::Ready(Some(Ended::Refused)),
+                Verdict::Leave => self.left = Some(Bytes::copy_from_slice(left)),
+            }
+        }
+    }
+
+    fn is_empty(&self) -> bool {
+        self.up.waiting.is_empty() && self.down.waiting.is_empty() && self.up.first.is_empty()
+    }
+}
+
+fn client_failed(error: &io::Error) -> Poll<Option<Ended>> {
+    debug!(%error, "client");
+    Poll::Ready(Some(Ended::Client))
+}
+
+/// Reads what is there: first what detection has read.
+fn fill<S: AsyncRead + Unpin>(
+    first: &mut Bytes,
+    from: &mut S,
+    cx: &mut Context<'_>,
+    into: &mut [u8],
+) -> Poll<io::Result<usize>> {
+    if !first.is_empty() {
+        let length = first.len().min(into.len());
+        first.copy_to_slice(into.get_mut(..length).unwrap_or_default());
+        return Poll::Ready(Ok(length));
+    }
+    let mut buffer = ReadBuf::new(into);
+    ready!(Pin::new(from).poll_read(cx, &mut buffer))?;
+    Poll::Ready(Ok(buffer.filled().len()))
+}
+
+const BUFFER: usize = 64 * 1024;
+/// A part that is smaller than this is copied behind what was written anew: one write is cheaper than a vector.
+const LARGE: usize = 4096;
