@@ -178,3 +178,75 @@ fn hex(digit: u8) -> u8 {
 
 /// Of a size that fits into 60 bits: nobody sends more, and no reader's number overflows.
 const MAX_SIZE_DIGITS: u8 = 15;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Feeds `text` in two pieces; what the body was made of, and how much of the text it took.
+    fn feed(body: &Body, text: &str, cut: usize) -> Result<(String, usize, bool), usize> {
+        let (mut body, mut data, mut at) = (body.clone(), Vec::new(), 0);
+        for piece in [&text.as_bytes()[..cut], &text.as_bytes()[cut..]] {
+            let fed = body.feed(piece, |bytes| data.extend_from_slice(bytes)).map_err(|(_, before)| at + before)?;
+            at += fed.consumed;
+            assert_eq!(fed.done, body.is_done());
+        }
+        Ok((String::from_utf8(data).unwrap(), at, body.is_done()))
+    }
+
+    fn always(body: &Body, text: &str) -> Result<(String, usize, bool), usize> {
+        let whole = feed(body, text, 0);
+        for cut in 0..=text.len() {
+            assert_eq!(feed(body, text, cut), whole, "{text:?} cut at {cut}");
+        }
+        whole
+    }
+
+    #[test]
+    fn a_length_ends_where_it_says() {
+        assert_eq!(always(&Body::length(3), "abcdef"), Ok(("abc".into(), 3, true)));
+        assert_eq!(always(&Body::length(9), "abcdef"), Ok(("abcdef".into(), 6, false)));
+        assert!(Body::length(0).is_done());
+        assert_eq!(always(&Body::until_close(), "abc"), Ok(("abc".into(), 3, false)));
+    }
+
+    #[test]
+    fn chunks_end_behind_their_trailers() {
+        for (text, data) in [
+            ("0\r\n\r\n", ""),
+            ("3\r\nabc\r\n0\r\n\r\n", "abc"),
+            ("A;x=\"y\"\r\n0123456789\r\n000 ;z\r\nT: 1\r\nU: 2\r\n\r\n", "0123456789"),
+            ("1 \t\r\na\r\n0\r\n\r\n", "a"),
+        ] {
+            let rest = format!("{text}GET");
+            for strict in [true, false] {
+                assert_eq!(always(&Body::chunked(strict), &rest), Ok((data.into(), text.len(), true)), "{text:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn what_another_reader_could_end_elsewhere_is_a_fault_at_its_place() {
+        for (text, at) in [
+            ("\r\n", 0),
+            ("x\r\n", 0),
+            ("-1\r\n", 0),
+            ("0x3\r\nabc", 1),
+            ("3 3\r\n", 2),
+            ("3\rabc", 2),
+            ("3\r\nabcd\r\n", 6),
+            ("3\r\nabc\r\r", 7),
+            ("1234567890123456\r\n", 15),
+            ("0\r\n\rX", 4),
+            ("0\r\nT: 1\rX", 8),
+        ] {
+            for strict in [true, false] {
+                assert_eq!(always(&Body::chunked(strict), text), Err(at), "{text:?}");
+            }
+        }
+        for text in ["3\nabc\n0\n\n", "3;a\nabc\n0\n\n"] {
+            assert!(always(&Body::chunked(true), text).is_err(), "{text:?}");
+            assert_eq!(always(&Body::chunked(false), text), Ok(("abc".into(), text.len(), true)));
+        }
+    }
+}

@@ -350,3 +350,154 @@ fn is_token(byte: u8) -> bool {
 fn slice(bytes: &[u8], start: u32, end: u32) -> &[u8] {
     bytes.get(start as usize..end as usize).unwrap_or_default()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn request_of(text: &str) -> Result<(String, String, Body), Fault> {
+        let bytes = text.as_bytes();
+        assert_eq!(end(bytes, 0), Some(bytes.len()), "{text:?}");
+        let mut fields = Vec::new();
+        let (line, head) = request(bytes, &mut fields)?;
+        Ok((line.method.to_owned(), String::from_utf8_lossy(line.target).into_owned(), head.request_body()))
+    }
+
+    fn body_of(lines: &str) -> Result<Body, Fault> {
+        request_of(&format!("POST / HTTP/1.1\r\nHost: a\r\n{lines}\r\n")).map(|(_, _, body)| body)
+    }
+
+    fn answer_of(text: &str, to_head: bool) -> Result<(u16, Body), Fault> {
+        let mut fields = Vec::new();
+        let (line, head) = answer(text.as_bytes(), &mut fields)?;
+        Ok((line.status, head.answer_body(to_head, line.status)?))
+    }
+
+    #[test]
+    fn a_head_ends_behind_its_empty_line_however_it_is_cut() {
+        for text in ["GET / HTTP/1.1\r\nA: b\r\n\r\n", "GET / HTTP/1.0\n\n", "\r\n\r\nGET / HTTP/1.1\r\nA: b\n\r\n"] {
+            let with_more = format!("{text}more");
+            for cut in 0..with_more.len() {
+                let found = end(&with_more.as_bytes()[..cut], 0);
+                assert_eq!(found, (cut >= text.len()).then_some(text.len()), "{text:?} {cut}");
+                // What has been looked at once is not looked at again, and nothing is missed.
+                if found.is_none() {
+                    assert_eq!(end(with_more.as_bytes(), cut), Some(text.len()), "{text:?} {cut}");
+                }
+            }
+        }
+        assert_eq!(end(b"\r\n\r\n", 0), None, "empty lines are no head");
+    }
+
+    #[test]
+    fn a_request_line_is_taken_as_it_came() {
+        let (method, target, _) = request_of("pOsT http://a/%3A?<x>#y HTTP/1.0\r\n\r\n").unwrap();
+        assert_eq!((method.as_str(), target.as_str()), ("pOsT", "http://a/%3A?<x>#y"));
+        for line in
+            ["GET /", "GET / HTTP/2.0", "GET  / HTTP/1.1", "GET /a b HTTP/1.1", "G(T / HTTP/1.1", " GET / HTTP/1.1"]
+        {
+            assert_eq!(request_of(&format!("{line}\r\n\r\n")), Err(Fault::Unreadable), "{line}");
+        }
+    }
+
+    #[test]
+    fn the_length_of_a_request_is_what_everybody_would_read_or_it_is_refused() {
+        let length = Body::length;
+        let chunked = || Body::chunked(true);
+        let table = [
+            ("", Ok(length(0))),
+            ("Content-Length: 5\r\n", Ok(length(5))),
+            ("content-length:5\r\n", Ok(length(5))),
+            ("Content-Length: 5, 5\r\nContent-Length: 5\r\n", Ok(length(5))),
+            ("Transfer-Encoding: chunked\r\n", Ok(chunked())),
+            ("Transfer-Encoding: gzip, Chunked\r\n", Ok(chunked())),
+            ("Transfer-Encoding: gzip\r\nTransfer-Encoding: chunked\r\n", Ok(chunked())),
+            ("X: a\r\n b\r\nContent-Length: 5\r\n", Ok(length(5))),
+            ("X-Content-Length : 7\r\nContent-Length: 5\r\n", Ok(length(5))),
+        ];
+        for (lines, expected) in table {
+            assert_eq!(body_of(lines), expected, "{lines:?}");
+        }
+        for lines in [
+            "Content-Length: 5\r\nContent-Length: 6\r\n",
+            "Content-Length: 5, 6\r\n",
+            "Content-Length: +5\r\n",
+            "Content-Length: -5\r\n",
+            "Content-Length: 0x5\r\n",
+            "Content-Length: 5 5\r\n",
+            "Content-Length:\r\n",
+            "Content-Length: 99999999999999999999\r\n",
+            "Content-Length: 5\r\nTransfer-Encoding: chunked\r\n",
+            "Transfer-Encoding: chunked\r\nContent-Length: 5\r\n",
+            "Transfer-Encoding: gzip\r\n",
+            "Transfer-Encoding: identity\r\n",
+            "Transfer-Encoding: chunked, gzip\r\n",
+            "Transfer-Encoding: chunked, chunked\r\n",
+            "Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n",
+            "Transfer-Encoding: xchunked\r\n",
+            "Transfer-Encoding: \x0bchunked\r\n",
+            "Transfer-Encoding:\r\n chunked\r\n",
+            "Transfer-Encoding : chunked\r\n",
+            "Transfer-Encoding\t: chunked\r\n",
+            "\x0bTransfer-Encoding: chunked\r\n",
+            "Transfer-Encoding\r\n",
+            " Transfer-Encoding: chunked\r\n",
+            "X: a\r\n Transfer-Encoding: chunked\r\n",
+            "Content-Length: 5\r\n 6\r\n",
+            "X: a\nContent-Length: 5\r\n",
+            "X: a\rContent-Length: 5\r\n",
+            "X: a\0\r\n",
+        ] {
+            assert!(matches!(body_of(lines), Err(Fault::Ambiguous(_))), "{lines:?}");
+        }
+        assert_eq!(body_of("no colon\r\n"), Err(Fault::Unreadable));
+        let old = request_of("POST / HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n");
+        assert!(matches!(old, Err(Fault::Ambiguous(_))));
+        let only_lf = request_of("POST / HTTP/1.0\nContent-Length: 5\n\n").unwrap();
+        assert_eq!(only_lf.2, length(5));
+    }
+
+    #[test]
+    fn the_length_of_an_answer_depends_on_what_was_asked() {
+        let answer = |line: &str, lines: &str, to_head| answer_of(&format!("HTTP/1.1 {line}\r\n{lines}\r\n"), to_head);
+        let five = "Content-Length: 5\r\n";
+        assert_eq!(answer("200 OK", five, false), Ok((200, Body::length(5))));
+        assert_eq!(answer("200", five, false), Ok((200, Body::length(5))), "no reason");
+        assert_eq!(answer("200 ", five, false), Ok((200, Body::length(5))));
+        assert_eq!(answer("200 OK", five, true), Ok((200, Body::length(0))));
+        assert_eq!(answer("304 Not Modified", five, false), Ok((304, Body::length(0))));
+        assert_eq!(answer("204 No Content", "", false), Ok((204, Body::length(0))));
+        assert_eq!(answer("103 Early Hints", "", false), Ok((103, Body::length(0))));
+        assert_eq!(answer("200 OK", "", false), Ok((200, Body::until_close())));
+        let both = "Content-Length: 5\r\nTransfer-Encoding: chunked\r\n";
+        assert_eq!(answer("599 \u{e9}", both, false), Ok((599, Body::chunked(false))));
+        assert_eq!(answer("200 OK", "Transfer-Encoding: gzip\r\n", false), Ok((200, Body::until_close())));
+        assert!(answer("200 OK", "Content-Length: 5\r\nContent-Length: 6\r\n", false).is_err());
+        for line in ["20 OK", "2000 OK", "099 OK", "abc OK", "-20 OK", ""] {
+            assert_eq!(answer(line, "", false), Err(Fault::Unreadable), "{line:?}");
+        }
+        assert_eq!(answer_of("ICY 200 OK\r\n\r\n", false), Err(Fault::Unreadable));
+    }
+
+    #[test]
+    fn header_lines_are_found_by_name_in_any_case_and_in_order() {
+        let text = "GET / HTTP/1.1\r\nx-a: 1\r\nX-A:\t 2 \r\nConnection: keep-alive, Upgrade\r\nEmpty:\r\n\r\n";
+        let mut fields = Vec::new();
+        let (_, head) = request(text.as_bytes(), &mut fields).unwrap();
+        assert_eq!(head.values("x-a").collect::<Vec<_>>(), [b"1", b"2"]);
+        assert_eq!(head.value("empty"), Some(b"".as_slice()));
+        assert_eq!(head.value("none"), None);
+        assert!(head.has_token("connection", "upgrade") && !head.has_token("connection", "up"));
+        assert_eq!(&text[head.line(&head.fields()[1])], "X-A:\t 2 \r\n");
+        assert_eq!(&text[head.insertion()..], "\r\n");
+    }
+
+    #[test]
+    fn thousands_of_header_lines_are_read() {
+        let lines: String = (0..10_000).map(|n| format!("X-{n}: {n}\r\n")).collect();
+        let text = format!("GET / HTTP/1.1\r\n{lines}\r\n");
+        let mut fields = Vec::new();
+        let (_, head) = request(text.as_bytes(), &mut fields).unwrap();
+        assert_eq!(head.value("x-9999"), Some(b"9999".as_slice()));
+    }
+}
