@@ -8,17 +8,25 @@ use bytes::Bytes;
 use h2::RecvStream;
 use http::Request;
 
-use super::origins::{GRPC, message};
+use super::origins::{self, CROWD, GRPC, message};
 use super::world::{ADDRESS, HTTP1};
 
-/// Opens connections, makes one request on each and leaves them open.
+/// Opens connections, makes one request on each, one after the other, and leaves them open.
 pub(crate) fn idle(count: usize) -> Vec<Connection> {
-    let mut connections: Vec<_> = (0..count).map(|_| Connection::open()).collect();
+    let mut connections: Vec<_> = (0..count).map(|_| Connection::open(HTTP1)).collect();
     connections.iter_mut().for_each(Connection::get);
     connections
 }
 
-/// A keep-alive connection to nginx.
+/// The same, but all requests are under way before the first is answered: the origin sees to that.
+pub(crate) fn idle_after_a_crowd() -> Vec<Connection> {
+    let mut connections: Vec<_> = (0..CROWD).map(|_| Connection::open(origins::CROWDED)).collect();
+    connections.iter_mut().for_each(Connection::ask);
+    connections.iter_mut().for_each(Connection::hear);
+    connections
+}
+
+/// A keep-alive connection to an origin.
 #[derive(Debug)]
 pub(crate) struct Connection {
     stream: TcpStream,
@@ -26,8 +34,8 @@ pub(crate) struct Connection {
 }
 
 impl Connection {
-    pub(crate) fn open() -> Self {
-        let stream = TcpStream::connect((ADDRESS, HTTP1)).unwrap();
+    pub(crate) fn open(port: u16) -> Self {
+        let stream = TcpStream::connect((ADDRESS, port)).unwrap();
         stream.set_nodelay(true).unwrap();
         stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
         Self { stream, buffer: vec![0; 8 << 10] }
@@ -35,7 +43,15 @@ impl Connection {
 
     /// One request, and its answer to the last byte.
     pub(crate) fn get(&mut self) {
+        self.ask();
+        self.hear();
+    }
+
+    fn ask(&mut self) {
         self.stream.write_all(REQUEST).unwrap();
+    }
+
+    fn hear(&mut self) {
         let (mut filled, mut whole) = (0, usize::MAX);
         while filled < whole {
             let read = self.stream.read(&mut self.buffer[filled..]).unwrap();
@@ -57,7 +73,7 @@ fn length(answer: &[u8]) -> Option<usize> {
         let (name, value) = line.split_once(": ")?;
         name.eq_ignore_ascii_case("content-length").then(|| value.parse::<usize>().unwrap())
     });
-    Some(head + body.expect("nginx says how long it is"))
+    Some(head + body.expect("an origin says how long it is"))
 }
 
 /// gRPC streams on which one message at a time goes to the origin and comes back, for some seconds; then all end in order.
@@ -115,4 +131,4 @@ async fn read(body: &mut RecvStream, mut length: usize) {
     }
 }
 
-const REQUEST: &[u8] = b"GET / HTTP/1.1\r\nHost: 10.231.0.254:8080\r\nUser-Agent: bench\r\nAccept: */*\r\n\r\n";
+const REQUEST: &[u8] = b"GET / HTTP/1.1\r\nHost: 10.231.0.254\r\nUser-Agent: bench\r\nAccept: */*\r\n\r\n";

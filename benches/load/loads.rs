@@ -2,7 +2,9 @@
 
 use std::time::{Duration, Instant};
 
+use super::clients::Connection;
 use super::cost::{self, Cpu};
+use super::origins::CROWD;
 use super::peers::Protocol;
 use super::report::{Column, Figures};
 use super::world::{ADDRESS, Agent, HTTP1, HTTP2};
@@ -20,6 +22,7 @@ pub(crate) enum Load {
     Upload,
     Sse,
     Idle,
+    IdleInTurn,
 }
 
 /// What a run did.
@@ -40,7 +43,7 @@ struct Measured {
 }
 
 impl Load {
-    pub(crate) const ALL: [Self; 10] = [
+    pub(crate) const ALL: [Self; 11] = [
         Self::KeepAlive,
         Self::NewConnections,
         Self::H2c,
@@ -51,6 +54,7 @@ impl Load {
         Self::Upload,
         Self::Sse,
         Self::Idle,
+        Self::IdleInTurn,
     ];
 
     pub(crate) fn name(self) -> &'static str {
@@ -65,6 +69,7 @@ impl Load {
             Self::Upload => "up",
             Self::Sse => "sse",
             Self::Idle => "idle",
+            Self::IdleInTurn => "idle-in-turn",
         }
     }
 
@@ -83,7 +88,12 @@ impl Load {
             Self::Download => "1 GiB down, HTTP/1.1 (curl, nginx)",
             Self::Upload => "1 GiB up, HTTP/1.1 (curl, own origin)",
             Self::Sse => "SSE, chunks 5 ms apart, time from write to read (own client and origin)",
-            Self::Idle => "1,000 idle connections, each has made one request (own client, nginx)",
+            Self::Idle => {
+                "1,000 idle connections, each has made one request, all at the same time (own client and origin)"
+            }
+            Self::IdleInTurn => {
+                "1,000 idle connections, each has made one request, one after the other: who pools has one upstream (own client, nginx)"
+            }
         }
     }
 
@@ -93,7 +103,7 @@ impl Load {
             Self::GrpcStream => "message",
             Self::Download | Self::Upload => "GiB",
             Self::Sse => "chunk",
-            Self::Idle => "connection",
+            Self::Idle | Self::IdleInTurn => "connection",
             _ => "request",
         }
     }
@@ -102,7 +112,7 @@ impl Load {
     pub(crate) fn key(self) -> Column {
         match self {
             Self::Download | Self::Upload => Column("ms_per_gib", "proxy CPU ms/GiB", 0),
-            Self::Idle => Column("kib_per_connection", "KiB/connection", 1),
+            Self::Idle | Self::IdleInTurn => Column("kib_per_connection", "KiB/connection", 1),
             Self::Sse => Column("cpu_us", "proxy CPU us/chunk", 1),
             Self::GrpcStream => Column("cpu_us", "proxy CPU us/message", 1),
             _ => Column("cpu_us", "proxy CPU us/request", 1),
@@ -126,7 +136,7 @@ impl Load {
                 Column("writes", "writes", 0),
                 Column("reads", "reads", 0),
             ],
-            Self::Idle => &[
+            Self::Idle | Self::IdleInTurn => &[
                 Column("rss_before_kib", "RSS KiB", 0),
                 Column("rss_after_kib", "with 1,000", 0),
                 Column("pss_kib_per_connection", "PSS KiB/conn.", 1),
@@ -144,23 +154,22 @@ impl Load {
 
     pub(crate) fn run(self, agent: &Agent<'_>, proxy: Option<u32>, seconds: u32) -> Done {
         match self {
-            Self::Download => once(self, agent, proxy, download),
-            Self::Upload => once(self, agent, proxy, upload),
+            Self::Download => once(agent, proxy, download),
+            Self::Upload => once(agent, proxy, upload),
             Self::Sse => sse_run(agent, proxy, seconds),
             Self::OpenLoop => open_loop_run(agent, proxy, 2 * seconds),
-            Self::Idle => idle_run(agent, proxy),
-            Self::KeepAlive => warmed(agent, proxy, seconds, |seconds| wrk(agent, seconds, &[])),
-            Self::NewConnections => {
-                warmed(agent, proxy, seconds, |seconds| wrk(agent, seconds, &["-H", "Connection: close"]))
-            }
-            Self::H2c => warmed(agent, proxy, seconds, |seconds| h2load(agent, seconds, HTTP2, "/", &[])),
-            Self::GrpcUnary => warmed(agent, proxy, seconds, |seconds| {
+            Self::Idle => idle_run(agent, proxy, clients::idle_after_a_crowd),
+            Self::IdleInTurn => idle_run(agent, proxy, || clients::idle(CROWD)),
+            Self::KeepAlive => warmed(proxy, seconds, |seconds| wrk(agent, seconds, &[])),
+            Self::NewConnections => warmed(proxy, seconds, |seconds| wrk(agent, seconds, &["-H", "Connection: close"])),
+            Self::H2c => warmed(proxy, seconds, |seconds| h2load(agent, seconds, HTTP2, "/", &[])),
+            Self::GrpcUnary => warmed(proxy, seconds, |seconds| {
                 let message = agent.file("message");
                 let call =
                     ["-d", message.to_str().unwrap(), "-H", "content-type: application/grpc", "-H", "te: trailers"];
                 h2load(agent, seconds, origins::GRPC, "/bench.Bench/Unary", &call)
             }),
-            Self::GrpcStream => warmed(agent, proxy, seconds, |seconds| {
+            Self::GrpcStream => warmed(proxy, seconds, |seconds| {
                 let (messages, calls) = agent.netns.enter(move || clients::ping_pong(4, 8, seconds));
                 Measured { units: messages, calls, cut: 0 }
             }),
@@ -169,8 +178,7 @@ impl Load {
 }
 
 /// One second that does not count, then the window.
-fn warmed(agent: &Agent<'_>, proxy: Option<u32>, seconds: u32, load: impl Fn(u32) -> Measured) -> Done {
-    let _ = agent;
+fn warmed(proxy: Option<u32>, seconds: u32, load: impl Fn(u32) -> Measured) -> Done {
     let warm = load(1);
     let (measured, mut done) = window(proxy, || load(seconds));
     done.calls += warm.calls;
@@ -224,8 +232,7 @@ fn h2load(agent: &Agent<'_>, seconds: u32, port: u16, path: &str, more: &[&str])
     Measured { units: requests, calls: requests, cut: 4 * 32 }
 }
 
-fn once(load: Load, agent: &Agent<'_>, proxy: Option<u32>, transfer: fn(&Agent<'_>)) -> Done {
-    let _ = load;
+fn once(agent: &Agent<'_>, proxy: Option<u32>, transfer: fn(&Agent<'_>)) -> Done {
     let started = Instant::now();
     let (_, mut done) = window(proxy, || {
         transfer(agent);
@@ -284,21 +291,19 @@ fn open_loop_run(agent: &Agent<'_>, proxy: Option<u32>, seconds: u32) -> Done {
     done
 }
 
-fn idle_run(agent: &Agent<'_>, proxy: Option<u32>) -> Done {
+fn idle_run(agent: &Agent<'_>, proxy: Option<u32>, open: fn() -> Vec<Connection>) -> Done {
     // What the first request alone makes a proxy load and allocate is no cost of a connection.
     let first = agent.netns.enter(|| clients::idle(1));
     let before = proxy.map(cost::memory);
-    let held = agent.netns.enter(|| clients::idle(IDLE));
+    let held = agent.netns.enter(open);
     let mut figures = Figures::new();
     if let (Some(proxy), Some((rss, pss))) = (proxy, before) {
         let (rss_after, pss_after) = cost::memory(proxy);
         figures.insert("rss_before_kib", rss);
         figures.insert("rss_after_kib", rss_after);
-        figures.insert("kib_per_connection", (rss_after - rss) / IDLE as f64);
-        figures.insert("pss_kib_per_connection", (pss_after - pss) / IDLE as f64);
+        figures.insert("kib_per_connection", (rss_after - rss) / CROWD as f64);
+        figures.insert("pss_kib_per_connection", (pss_after - pss) / CROWD as f64);
     }
     drop((first, held));
-    Done { figures, calls: IDLE as u64 + 1, cut: 0 }
+    Done { figures, calls: CROWD as u64 + 1, cut: 0 }
 }
-
-const IDLE: usize = 1_000;

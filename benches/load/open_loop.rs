@@ -9,13 +9,14 @@ use hdrhistogram::Histogram;
 use nix::sys::prctl::set_timerslack;
 
 use super::clients::Connection;
+use super::world::HTTP1;
 
 /// The rate is spread over the connections evenly. Returns nanoseconds.
 pub(crate) fn run(rate: u32, connections: u32, duration: Duration) -> Histogram<u64> {
     let interval = Duration::from_secs(1) / rate;
     let each = u32::try_from(duration.as_millis()).unwrap() * rate / 1_000 / connections;
     // All connections stand before the first request is due.
-    let open: Vec<_> = (0..connections).map(|_| Connection::open()).collect();
+    let open: Vec<_> = (0..connections).map(|_| Connection::open(HTTP1)).collect();
     let start = Instant::now() + Duration::from_millis(50);
     let threads: Vec<_> = (0..connections)
         .zip(open)
@@ -24,7 +25,7 @@ pub(crate) fn run(rate: u32, connections: u32, duration: Duration) -> Histogram<
                 let mut latencies = histogram();
                 for turn in 0..each {
                     let due = start + interval * (turn * connections + index);
-                    std::thread::sleep(due.saturating_duration_since(Instant::now()));
+                    sleep_until(due);
                     connection.get();
                     latencies.record(u64::try_from(due.elapsed().as_nanos()).unwrap()).unwrap();
                 }
@@ -38,6 +39,11 @@ pub(crate) fn run(rate: u32, connections: u32, duration: Duration) -> Histogram<
         all.add(thread.join().unwrap()).unwrap();
     }
     all
+}
+
+#[allow(clippy::disallowed_methods, reason = "the clock is the event")]
+pub(crate) fn sleep_until(due: Instant) {
+    std::thread::sleep(due.saturating_duration_since(Instant::now()));
 }
 
 /// The kernel rounds sleeps up by 50 us unless told otherwise; threads inherit what it is told.

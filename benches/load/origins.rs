@@ -15,6 +15,7 @@ use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use prost::encoding::{DecodeContext, WireType, decode_key, decode_varint, skip_field};
 use tokio::net::TcpListener as AsyncListener;
+use tokio::sync::Barrier;
 
 use super::it::support::Netns;
 use super::sse;
@@ -24,6 +25,9 @@ use super::world::ADDRESS;
 pub(crate) const GRPC: u16 = 8082;
 /// Takes a body and answers with its length.
 pub(crate) const UPLOAD: u16 = 8084;
+/// Answers with 1 KiB when as many requests wait as make a crowd.
+pub(crate) const CROWDED: u16 = 8085;
+pub(crate) const CROWD: usize = 1_000;
 /// OTLP, http/protobuf.
 pub(crate) const SINK: u16 = 4318;
 
@@ -37,13 +41,16 @@ impl Origins {
         let spans = Arc::<AtomicU64>::default();
         let bind = |port: u16| netns.enter(move || TcpListener::bind((ADDRESS, port)).unwrap());
         let (grpc, upload, sink, events) = (bind(GRPC), bind(UPLOAD), bind(SINK), bind(sse::PORT));
+        let crowded = bind(CROWDED);
         std::thread::spawn(move || sse::serve(events));
         let counted = spans.clone();
         std::thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
             runtime.block_on(async {
                 let sink = serve_http1(sink, move |body| keep_count(body, counted.clone()));
-                tokio::join!(serve_grpc(grpc), serve_http1(upload, measure), sink)
+                let crowd = Arc::new(Barrier::new(CROWD));
+                let crowded = serve_http1(crowded, move |_| wait_for_all(crowd.clone()));
+                tokio::join!(serve_grpc(grpc), serve_http1(upload, measure), sink, crowded)
             });
         });
         Self { spans }
@@ -89,6 +96,11 @@ async fn measure(mut body: Incoming) -> Bytes {
         length += frame.unwrap().data_ref().map_or(0, Bytes::len);
     }
     length.to_string().into()
+}
+
+async fn wait_for_all(crowd: Arc<Barrier>) -> Bytes {
+    crowd.wait().await;
+    Bytes::from_static(&[b'x'; 1 << 10])
 }
 
 /// An empty `ExportTraceServiceResponse`: all taken.

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use hdrhistogram::Histogram;
 
-use super::open_loop::histogram;
+use super::open_loop::{histogram, sleep_until};
 use super::world::ADDRESS;
 
 pub(crate) const PORT: u16 = 8083;
@@ -72,11 +72,11 @@ fn answer(mut stream: TcpStream) -> std::io::Result<()> {
     stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n")?;
     let start = Instant::now();
     for turn in 1..=chunks {
-        std::thread::sleep((start + PACE * turn).saturating_duration_since(Instant::now()));
+        sleep_until(start + PACE * turn);
         let event = format!("data: {:020}\n\n", nanos());
         stream.write_all(format!("{:x}\r\n{event}\r\n", event.len()).as_bytes())?;
     }
-    std::thread::sleep(PACE);
+    sleep_until(start + PACE * (chunks + 1));
     stream.write_all(b"0\r\n\r\n")?;
     // Until the client closes.
     stream.read(&mut buffer).map(|_| ())
