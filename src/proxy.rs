@@ -1,6 +1,5 @@
 //! One connection, first byte to last: original destination -> connect upstream -> detect -> HTTP, or pass through.
 
-mod goaway;
 mod http1;
 mod http2;
 mod opaque;

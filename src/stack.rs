@@ -1,35 +1,23 @@
-//! A call, from its request's head to its answer's last byte: place -> write headers -> record; and back: record the answer,
-//! observe its body.
+//! A call, from its request's head to its answer's last byte, whichever version of HTTP carries it: place -> header lines to
+//! write -> record; and back: record the answer.
 //!
-//! [`Context::begin`] is the part that all versions of HTTP share. HTTP/2 is multiplexed by a library, and goes through tower
-//! services: [`build`]. HTTP/1 is read where its bytes pass (`proxy/http1.rs`), so that they can pass as they are.
+//! The bytes are moved elsewhere: [`crate::proxy`] asks here what a request's head becomes ([`Context::begin`]), and tells the
+//! [`Call`] what it sees go by. Nothing here can fail or hold up an exchange.
 
-mod body;
 mod error;
-mod http2;
 mod record;
-mod upstream;
 
 use std::sync::Arc;
 
-use http::{Request, Response};
 use opentelemetry::trace::SpanKind;
-use tower::util::BoxService;
 use tracing::debug;
 
-pub use body::{BodyEnd, ObservedBody, Observer};
-pub use error::{Fault, StackError, io_error_type};
+pub use error::io_error_type;
 pub use record::{Call, RequestHead, connection_span, network_attributes, refused};
-pub use upstream::{
-    CONNECTION_WINDOW, Http2Upstream, MAX_HEADER_LIST, Reconnect, STREAM_WINDOW, Tracked, http2_handshake,
-};
 
 use crate::net::{Direction, Target};
 use crate::telemetry::Metrics;
 use crate::trace::{ActiveSpan, SpanSink, semconv};
-
-/// The whole stack behind one connection.
-pub type HttpService = BoxService<Request<ObservedBody>, Response<ObservedBody>, StackError>;
 
 /// What the calls of one connection share.
 #[derive(Clone, Debug)]
@@ -71,18 +59,6 @@ impl Context {
         span.fail(AMBIGUOUS);
         ActiveSpan::new(span, self.sink.clone()).conclude(crate::trace::End::Refused);
     }
-}
-
-/// Puts the layers around the way upstream. Every layer is always ready: the leaf waits for its connection inside the
-/// call.
-pub fn build<U>(context: &Context, upstream: U) -> HttpService
-where
-    U: tower::Service<Request<ObservedBody>, Response = Response<hyper::body::Incoming>, Error = StackError>
-        + Send
-        + 'static,
-    U::Future: Send + 'static,
-{
-    BoxService::new(http2::Record::new(context.clone(), upstream))
 }
 
 const AMBIGUOUS: &str = "ambiguous_request";

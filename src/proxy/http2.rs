@@ -1,24 +1,34 @@
-//! One HTTP/2 connection through the stack, each side its own.
+//! One HTTP/2 connection: the client's and upstream's, each with its own frames, and the streams between them.
+//!
+//! One task drives both connections and all their streams, so that a stream costs no task of its own and what several streams
+//! have to say leaves in one write. Windows are ours, but nothing is taken from a sender that its reader has no room for.
 
-use std::pin::pin;
-use std::sync::{Arc, Mutex, PoisonError};
+mod exchange;
+mod goaway;
+mod pump;
+mod upstream;
+
+use std::future::poll_fn;
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::task::Poll;
+use std::time::Duration;
 
 use bytes::Bytes;
-use http::{Request, Response};
-use hyper::body::Incoming;
-use hyper::server::conn::http2;
-use hyper_util::rt::TokioIo;
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::Notify;
-use tower::Service;
 use tracing::debug;
 
+use self::exchange::{Ended, exchange};
+use self::goaway::GoAwayWatch;
+use self::upstream::{Reconnect, Upstream};
 use super::Proxy;
-use super::goaway::GoAwayWatch;
 use crate::net::{Abort, linked};
-use crate::stack::{self, Context, Http2Upstream, HttpService, ObservedBody, Reconnect, StackError, Tracked};
+use crate::stack::Context;
 
-/// Serves an HTTP/2 connection until either side is done with it.
+/// Serves a connection until either side is done with it.
 pub(super) async fn serve<C, U>(proxy: &Proxy, context: &Context, client: (C, Bytes), upstream: (U, Bytes))
 where
     C: AsyncRead + AsyncWrite + Abort + Unpin + Send + 'static,
@@ -26,12 +36,14 @@ where
 {
     let (client, upstream) = linked::join(client, upstream);
     let going_away = Arc::new(Notify::new());
-    let upstream = GoAwayWatch::new(upstream, going_away.clone());
-    let executor = Tracked(proxy.tasks.clone());
-    let connected = stack::http2_handshake(upstream, executor.clone()).await;
+    let connected = upstream::handshake(GoAwayWatch::new(upstream, going_away.clone())).await;
     let (sender, upstream) = match connected {
         Ok(connected) => connected,
         Err(error) => return debug!(%error, "no HTTP/2 connection to upstream"),
+    };
+    let mut client = match server().handshake::<_, Bytes>(client).await {
+        Ok(client) => client,
+        Err(error) => return debug!(%error, "client connection ended"),
     };
     let reconnect = Reconnect {
         connector: proxy.connector.clone(),
@@ -39,59 +51,94 @@ where
         guard: proxy.guard.clone(),
         tasks: proxy.tasks.clone(),
     };
-    let service = Serve::new(stack::build(context, Http2Upstream::new(sender, reconnect)));
-    let mut upstream = Some(Box::pin(upstream));
-    let mut server = pin!(
-        http2::Builder::new(executor)
-            .auto_date_header(false)
-            .initial_stream_window_size(stack::STREAM_WINDOW)
-            .initial_connection_window_size(stack::CONNECTION_WINDOW)
-            .max_header_list_size(stack::MAX_HEADER_LIST)
-            .max_concurrent_streams(MAX_STREAMS)
-            .serve_connection(TokioIo::new(client), service)
-    );
-    let mut draining = false;
-    let ended = loop {
-        tokio::select! {
-            ended = &mut server => break ended,
-            Some(ended) = async { Some(upstream.as_mut()?.await) } => {
-                if let Err(error) = ended {
-                    debug!(%error, "upstream connection ended");
-                }
-                // Its drop hands back the requests that it has not sent.
+    let way = Upstream::new(sender, reconnect);
+    let mut upstream = Some(upstream);
+    let mut streams = FuturesUnordered::new();
+    let mut going_away = pin!(going_away.notified());
+    let mut drained = pin!(proxy.drain.cancelled());
+    let (mut told, mut draining, mut connects, mut lost) = (false, false, false, false);
+    let client_failed = poll_fn(|cx| {
+        loop {
+            let mut again = false;
+            if let Some(connection) = &mut upstream
+                && let Poll::Ready(ended) = Pin::new(connection).poll(cx)
+            {
                 upstream = None;
-                server.as_mut().graceful_shutdown();
+                match ended {
+                    Err(error) if error.is_go_away() && error.is_remote() => {
+                        client.abrupt_shutdown(error.reason().unwrap_or(h2::Reason::NO_ERROR));
+                    }
+                    ended => {
+                        debug!(?ended, "upstream connection ended");
+                        client.graceful_shutdown();
+                    }
+                }
             }
-            () = going_away.notified() => server.as_mut().graceful_shutdown(),
-            () = proxy.drain.cancelled(), if !draining => {
+            if !connects && way.connects() {
+                // Said by upstream, now said by us (RFC 8441, section 3). Fails only on a connection that is closed.
+                connects = true;
+                let _ = client.enable_connect_protocol();
+            }
+            while let Poll::Ready(Some(ended)) = streams.poll_next_unpin(cx) {
+                lost |= ended == Ended::ConnectionLost;
+                again = true;
+            }
+            if lost && upstream.is_none() {
+                // The client sees its connection end with streams open, as it would without us.
+                return Poll::Ready(false);
+            }
+            if !told && going_away.as_mut().poll(cx).is_ready() {
+                told = true;
+                client.graceful_shutdown();
+            }
+            if !draining && drained.as_mut().poll(cx).is_ready() {
                 draining = true;
-                server.as_mut().graceful_shutdown();
+                client.graceful_shutdown();
+            }
+            loop {
+                match client.poll_accept(cx) {
+                    Poll::Ready(Some(Ok((request, respond)))) => {
+                        streams.push(exchange(context, &way, request, respond));
+                        again = true;
+                    }
+                    Poll::Ready(Some(Err(error))) => {
+                        debug!(%error, "client connection ended");
+                        return Poll::Ready(true);
+                    }
+                    Poll::Ready(None) => return Poll::Ready(false),
+                    Poll::Pending => break,
+                }
+            }
+            if !again {
+                return Poll::Pending;
             }
         }
-    };
-    if let Err(error) = ended {
-        debug!(%error, "client connection ended");
+    })
+    .await;
+    drop(streams);
+    drop(way);
+    drop(client);
+    if let Some(upstream) = upstream.filter(|_| !client_failed) {
+        // What is left to say: the streams that were cancelled, and a GOAWAY.
+        let _ = tokio::time::timeout(FAREWELL, upstream).await;
     }
 }
 
-/// The stack as hyper calls it. The stack is always ready.
-struct Serve(Mutex<HttpService>);
-
-impl Serve {
-    fn new(service: HttpService) -> Self {
-        Self(Mutex::new(service))
-    }
+fn server() -> h2::server::Builder {
+    let mut server = h2::server::Builder::new();
+    server
+        .initial_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW)
+        .max_header_list_size(MAX_HEADER_LIST)
+        .max_concurrent_streams(MAX_STREAMS);
+    server
 }
 
-impl hyper::service::Service<Request<Incoming>> for Serve {
-    type Response = Response<ObservedBody>;
-    type Error = StackError;
-    type Future = <HttpService as Service<Request<ObservedBody>>>::Future;
-
-    fn call(&self, request: Request<Incoming>) -> Self::Future {
-        // Called by the connection's own task only: never contended.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).call(request.map(ObservedBody::from_client))
-    }
-}
-
+/// What one stream may send ahead of its reader.
+const STREAM_WINDOW: u32 = 256 * 1024;
+/// No tighter than any peer's: streams that nobody reads must not hold up the others. Their own windows bound memory.
+const CONNECTION_WINDOW: u32 = (1 << 31) - 1;
+/// The largest header list, in bytes as RFC 9113, section 6.5.2 counts them.
+const MAX_HEADER_LIST: u32 = 1024 * 1024;
 const MAX_STREAMS: u32 = 1000;
+const FAREWELL: Duration = Duration::from_secs(1);

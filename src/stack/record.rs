@@ -6,7 +6,8 @@
 use http::{StatusCode, Version};
 use opentelemetry::trace::SpanKind;
 
-use super::{Context, Fault, StackError};
+use super::Context;
+use super::error::{h2_error_type, reset_error_type};
 use crate::net::{Direction, Target};
 use crate::stitch;
 use crate::trace::propagation::{self, Carrier, Edits};
@@ -101,15 +102,15 @@ impl Call {
         self.conclude(End::Complete, status, None);
     }
 
-    /// The exchange failed.
-    pub fn failed(&mut self, error: &StackError) {
-        match error.fault() {
-            Fault::Client => self.cancelled(),
-            Fault::Upstream => {
-                let status = error.reset().map_or("UNAVAILABLE", grpc_status_of_reset);
-                self.conclude(End::Broken, status, Some(error.error_type()));
-            }
-        }
+    /// Upstream has reset the stream, or it went with its connection.
+    pub fn failed(&mut self, error: &h2::Error) {
+        let status = error.reason().map_or("UNAVAILABLE", grpc_status_of_reset);
+        self.conclude(End::Broken, status, Some(h2_error_type(error)));
+    }
+
+    /// The stream ends with this code, which upstream has not said for it alone.
+    pub fn reset(&mut self, reason: h2::Reason) {
+        self.conclude(End::Broken, grpc_status_of_reset(reason), Some(reset_error_type(reason)));
     }
 
     /// Upstream's side broke the answer off.
@@ -122,13 +123,18 @@ impl Call {
         self.conclude(End::Cancelled, "CANCELLED", None);
     }
 
-    /// For whoever may have to say that the client has gone while the answer is somebody else's.
-    pub fn request_observer(&self) -> RequestObserver {
-        RequestObserver { span: self.span.clone(), grpc: self.grpc.is_some(), server: self.server }
-    }
-
-    fn conclude(&self, end: End, status: &'static str, error_type: Option<&'static str>) {
-        conclude(&self.span, end, self.grpc.is_some().then_some(status), self.server, error_type);
+    fn conclude(&self, end: End, grpc_status: &'static str, error_type: Option<&'static str>) {
+        self.span.conclude_with(end, |span| {
+            if self.grpc.is_some() {
+                span.push(semconv::RPC_STATUS_CODE, grpc_status);
+                if grpc_status != "OK" && (!self.server || SERVER_ERRORS.contains(&grpc_status)) {
+                    span.fail(grpc_status);
+                }
+            }
+            if let Some(error_type) = error_type {
+                span.fail(error_type);
+            }
+        });
     }
 }
 
@@ -137,41 +143,6 @@ impl Drop for Call {
         // Nothing happens behind a conclusion.
         self.cancelled();
     }
-}
-
-/// The request's side of a call.
-#[derive(Debug)]
-pub struct RequestObserver {
-    span: ActiveSpan,
-    grpc: bool,
-    server: bool,
-}
-
-impl RequestObserver {
-    /// The request broke off.
-    pub fn broken(&self) {
-        conclude(&self.span, End::Cancelled, self.grpc.then_some("CANCELLED"), self.server, None);
-    }
-}
-
-fn conclude(
-    span: &ActiveSpan,
-    end: End,
-    grpc_status: Option<&'static str>,
-    server: bool,
-    error_type: Option<&'static str>,
-) {
-    span.conclude_with(end, |span| {
-        if let Some(status) = grpc_status {
-            span.push(semconv::RPC_STATUS_CODE, status);
-            if status != "OK" && (!server || SERVER_ERRORS.contains(&status)) {
-                span.fail(status);
-            }
-        }
-        if let Some(error_type) = error_type {
-            span.fail(error_type);
-        }
-    });
 }
 
 fn client_span<H: Carrier>(head: &RequestHead<'_, H>, target: &Target, placement: Placement) -> Span {

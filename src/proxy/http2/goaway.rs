@@ -1,4 +1,4 @@
-//! Notices upstream's GOAWAY as it passes: hyper keeps it to itself until the last stream has ended, and a client that is
+//! Notices upstream's GOAWAY as it passes: h2 keeps it to itself until the last stream has ended, and a client that is
 //! not told goes on opening streams that nobody will answer.
 
 use std::io;

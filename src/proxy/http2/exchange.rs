@@ -1,0 +1,197 @@
+//! One stream: a request up, its answers down, trailers, resets with their codes in both directions.
+
+use std::future::{Future, poll_fn};
+use std::pin::Pin;
+use std::task::{Context as TaskContext, Poll, ready};
+
+use bytes::Bytes;
+use h2::client::ResponseFuture;
+use h2::server::SendResponse;
+use h2::{Reason, RecvStream};
+use http::{Request, Version, header};
+
+use super::pump::{Failed, Pump};
+use super::upstream::Upstream;
+use crate::stack::{Call, Context, RequestHead};
+
+/// What the end of a stream means for its connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Ended {
+    /// Nothing.
+    InItself,
+    /// Upstream's connection has gone, and the stream with it.
+    ConnectionLost,
+}
+
+/// Carries a stream to its end.
+pub(super) async fn exchange(
+    context: &Context,
+    upstream: &Upstream,
+    request: Request<RecvStream>,
+    mut respond: SendResponse<Bytes>,
+) -> Ended {
+    let (mut parts, body) = request.into_parts();
+    let host = || parts.headers.get(header::HOST).and_then(|host| host.to_str().ok());
+    let (edits, mut call) = context.begin(&RequestHead {
+        method: parts.method.as_str(),
+        scheme: parts.uri.scheme_str().unwrap_or("http"),
+        authority: parts.uri.authority().map(|authority| authority.as_str()).or_else(host),
+        path: parts.uri.path_and_query().map_or("", |path| path.as_str()),
+        version: Version::HTTP_2,
+        headers: &parts.headers,
+    });
+    edits.apply(&mut parts.headers);
+    if parts.uri.authority().is_none() {
+        // It came with `host` in place of `:authority` (RFC 9113, section 8.3.1). h2 asks for an authority in a request of its
+        // own version; in one of the version before it is content with the header.
+        parts.version = Version::HTTP_11;
+    }
+    let end = body.is_end_stream();
+    let mut sending = std::pin::pin!(upstream.send(Request::from_parts(parts, ()), end));
+    let sent = poll_fn(|cx| match respond.poll_reset(cx) {
+        Poll::Ready(_) => Poll::Ready(None),
+        Poll::Pending => sending.as_mut().poll(cx).map(Some),
+    });
+    let (answer, to_upstream) = match sent.await {
+        Some(Ok(sent)) => sent,
+        Some(Err(_)) => {
+            // It never reached upstream: the client may send it again without a doubt (RFC 9113, section 8.7).
+            respond.send_reset(Reason::REFUSED_STREAM);
+            call.reset(Reason::REFUSED_STREAM);
+            return Ended::InItself;
+        }
+        None => return Ended::InItself,
+    };
+    Exchange { call, up: Pump::new(body, to_upstream, end), down: Down::Head(answer, respond), stopped: false }.await
+}
+
+/// A stream on both connections.
+struct Exchange {
+    call: Call,
+    up: Pump,
+    down: Down,
+    /// Upstream wants no more of the request.
+    stopped: bool,
+}
+
+enum Down {
+    Head(ResponseFuture, SendResponse<Bytes>),
+    Body(Pump),
+}
+
+impl Future for Exchange {
+    type Output = Ended;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut TaskContext<'_>) -> Poll<Ended> {
+        let this = &mut *self;
+        if let Poll::Ready(Err(Failed::From(error))) = this.poll_up(cx) {
+            return this.client_has_gone(error.reason());
+        }
+        if let Poll::Ready(reset) = this.down.poll_client_reset(cx) {
+            return this.client_has_gone(reset.ok());
+        }
+        if matches!(this.down, Down::Head(..))
+            && let Err(error) = ready!(this.poll_head(cx))
+        {
+            return Poll::Ready(this.upstream_failed(&error));
+        }
+        let done = match &mut this.down {
+            Down::Head(..) => return Poll::Pending,
+            Down::Body(pump) if pump.is_done() => Ok(()),
+            Down::Body(pump) => match ready!(pump.poll(cx, |trailers| this.call.trailers(trailers))) {
+                Ok(()) => {
+                    this.call.complete();
+                    Ok(())
+                }
+                Err(Failed::From(error)) => Err(error),
+                Err(Failed::To(error)) => return this.client_has_gone(error.reason()),
+            },
+        };
+        if let Err(error) = done {
+            return Poll::Ready(this.upstream_failed(&error));
+        }
+        // The answer is over; the request goes on until it is, too, or upstream wants no more of it.
+        if this.up.is_done() {
+            return Poll::Ready(Ended::InItself);
+        }
+        if this.stopped {
+            this.down.reset(Reason::NO_ERROR);
+            return Poll::Ready(Ended::InItself);
+        }
+        Poll::Pending
+    }
+}
+
+impl Exchange {
+    fn poll_up(&mut self, cx: &mut TaskContext<'_>) -> Poll<Result<(), Failed>> {
+        if self.stopped || self.up.is_done() {
+            return Poll::Ready(Ok(()));
+        }
+        let polled = self.up.poll(cx, |_| {});
+        match polled {
+            // Why upstream takes no more is for the answer to say.
+            Poll::Ready(Err(Failed::To(_))) => self.stopped = true,
+            Poll::Pending => self.stopped = self.up.poll_reset(cx).is_ready(),
+            _ => {}
+        }
+        polled
+    }
+
+    /// Interim answers, then the final one, behind which its body comes.
+    fn poll_head(&mut self, cx: &mut TaskContext<'_>) -> Poll<Result<(), h2::Error>> {
+        let Down::Head(answer, respond) = &mut self.down else { return Poll::Pending };
+        while let Poll::Ready(Some(Ok(interim))) = answer.poll_informational(cx) {
+            respond.send_informational(interim)?;
+        }
+        let (parts, body) = ready!(Pin::new(answer).poll(cx))?.into_parts();
+        self.call.answered(parts.status.as_u16(), &parts.headers);
+        let end = body.is_end_stream();
+        let to_client = respond.send_response(http::Response::from_parts(parts, ()), end)?;
+        self.down = Down::Body(Pump::new(body, to_client, end));
+        if end {
+            self.call.complete();
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    /// Upstream hears the client's own code.
+    fn client_has_gone(&mut self, reason: Option<Reason>) -> Poll<Ended> {
+        self.up.reset(reason.unwrap_or(Reason::CANCEL));
+        self.call.cancelled();
+        Poll::Ready(Ended::InItself)
+    }
+
+    /// The client hears upstream's own code.
+    fn upstream_failed(&mut self, error: &h2::Error) -> Ended {
+        if error.is_go_away() && error.is_remote() {
+            // Above the last stream that upstream's GOAWAY names: it was not processed (RFC 9113, section 6.8).
+            self.call.reset(Reason::REFUSED_STREAM);
+            self.down.reset(Reason::REFUSED_STREAM);
+            return Ended::InItself;
+        }
+        self.call.failed(error);
+        match error.reason() {
+            Some(reason) => {
+                self.down.reset(reason);
+                Ended::InItself
+            }
+            None => Ended::ConnectionLost,
+        }
+    }
+}
+
+impl Down {
+    fn poll_client_reset(&mut self, cx: &mut TaskContext<'_>) -> Poll<Result<Reason, h2::Error>> {
+        match self {
+            Self::Head(_, respond) => respond.poll_reset(cx),
+            Self::Body(pump) => pump.poll_reset(cx),
+        }
+    }
+
+    fn reset(&mut self, reason: Reason) {
+        match self {
+            Self::Head(_, respond) => respond.send_reset(reason),
+            Self::Body(pump) => pump.reset(reason),
+        }
+    }
+}

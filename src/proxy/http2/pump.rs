@@ -1,0 +1,103 @@
+//! One direction of a stream: pieces as they come, no more than the other side has room for, then trailers or the end.
+
+use std::task::{Context, Poll, ready};
+
+use bytes::Bytes;
+use h2::{RecvStream, SendStream};
+use http::HeaderMap;
+
+/// Moves a body.
+#[derive(Debug)]
+pub(super) struct Pump {
+    from: RecvStream,
+    to: SendStream<Bytes>,
+    waiting: Bytes,
+    /// What waits is the last piece.
+    last: bool,
+    done: bool,
+}
+
+/// Which side has failed.
+#[derive(Debug)]
+pub(super) enum Failed {
+    From(h2::Error),
+    To(h2::Error),
+}
+
+impl Pump {
+    /// `done`: the end has been said with the head.
+    pub(super) fn new(from: RecvStream, to: SendStream<Bytes>, done: bool) -> Self {
+        Self { from, to, waiting: Bytes::new(), last: false, done }
+    }
+
+    pub(super) fn is_done(&self) -> bool {
+        self.done
+    }
+
+    /// Tells the receiver why nothing more comes.
+    pub(super) fn reset(&mut self, reason: h2::Reason) {
+        self.to.send_reset(reason);
+    }
+
+    /// Whether the receiver has reset the stream.
+    pub(super) fn poll_reset(&mut self, cx: &mut Context<'_>) -> Poll<Result<h2::Reason, h2::Error>> {
+        self.to.poll_reset(cx)
+    }
+
+    /// Ready at the end. `trailers` sees them before they go on.
+    pub(super) fn poll(
+        &mut self,
+        cx: &mut Context<'_>,
+        mut trailers: impl FnMut(&HeaderMap),
+    ) -> Poll<Result<(), Failed>> {
+        while !self.done {
+            if !self.waiting.is_empty() {
+                ready!(self.poll_waiting(cx)).map_err(Failed::To)?;
+                continue;
+            }
+            match ready!(self.from.poll_data(cx)) {
+                Some(Ok(piece)) => {
+                    self.last = self.from.is_end_stream();
+                    if piece.is_empty() {
+                        self.send(Bytes::new()).map_err(Failed::To)?;
+                    } else {
+                        self.to.reserve_capacity(piece.len());
+                        self.waiting = piece;
+                    }
+                }
+                Some(Err(error)) => return Poll::Ready(Err(Failed::From(error))),
+                None => {
+                    match ready!(self.from.poll_trailers(cx)).map_err(Failed::From)? {
+                        Some(found) => {
+                            trailers(&found);
+                            self.to.send_trailers(found).map_err(Failed::To)?;
+                        }
+                        None => self.to.send_data(Bytes::new(), true).map_err(Failed::To)?,
+                    }
+                    self.done = true;
+                }
+            }
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    /// Sends as much of what waits as there is room for, and gives its sender that room back.
+    fn poll_waiting(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), h2::Error>> {
+        let mut room = self.to.capacity();
+        if room == 0 {
+            room = match ready!(self.to.poll_capacity(cx)) {
+                Some(room) => room?,
+                None => return Poll::Ready(Err(h2::Reason::CANCEL.into())),
+            };
+        }
+        let piece = self.waiting.split_to(room.min(self.waiting.len()));
+        let length = piece.len();
+        self.send(piece)?;
+        Poll::Ready(self.from.flow_control().release_capacity(length))
+    }
+
+    fn send(&mut self, piece: Bytes) -> Result<(), h2::Error> {
+        self.done = self.last && self.waiting.is_empty();
+        self.to.send_data(piece, self.done)
+    }
+}
