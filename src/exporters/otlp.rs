@@ -159,3 +159,52 @@ const GRPC_ENCODING: header::HeaderName = header::HeaderName::from_static("grpc-
 const USER_AGENT: &str = concat!("sidetrace/", env!("CARGO_PKG_VERSION"));
 const MAX_ANSWER: usize = 4 * 1024 * 1024;
 const IDLE: Duration = Duration::from_secs(90);
+
+#[cfg(test)]
+mod tests {
+    use std::io::Read;
+
+    use super::*;
+    use crate::config::TlsFiles;
+
+    #[tokio::test]
+    async fn a_request_says_how_its_body_is_encoded() {
+        for (protocol, compression, expected) in [
+            (ExportProtocol::HttpProtobuf, None, (None, None, 5)),
+            (ExportProtocol::HttpProtobuf, Some(Compression::Gzip), (Some("gzip"), None, 0x1f)),
+            (ExportProtocol::HttpProtobuf, Some(Compression::Zstd), (Some("zstd"), None, 0x28)),
+            (ExportProtocol::Grpc, None, (None, None, 0)),
+            (ExportProtocol::Grpc, Some(Compression::Gzip), (None, Some("gzip"), 1)),
+            (ExportProtocol::Grpc, Some(Compression::Zstd), (None, Some("zstd"), 1)),
+        ] {
+            let export = Export {
+                endpoint: Uri::from_static("http://c/v1/traces"),
+                protocol,
+                headers: HeaderMap::new(),
+                timeout: Duration::MAX,
+                compression,
+                tls: TlsFiles::default(),
+                token_file: None,
+                proxy: None,
+            };
+            let otlp = Otlp::new(&export, Connector::default());
+            let request = otlp.request(Bytes::from_static(&[5; 1000])).unwrap();
+            let header =
+                |name| request.headers().get(name).map(|value: &HeaderValue| value.to_str().unwrap().to_owned());
+            let (http, grpc) = (header("content-encoding"), header("grpc-encoding"));
+            let mut body = request.into_body().collect().await.unwrap().to_bytes();
+            assert_eq!((http.as_deref(), grpc.as_deref(), body[0]), expected, "{protocol:?} {compression:?}");
+            if protocol == ExportProtocol::Grpc {
+                assert_eq!(u32::from_be_bytes(body[1..5].try_into().unwrap()) as usize, body.len() - 5);
+                body = body.slice(5..);
+            }
+            let mut plain = Vec::new();
+            match compression {
+                None => plain.extend(&body),
+                Some(Compression::Gzip) => _ = flate2::read::GzDecoder::new(&body[..]).read_to_end(&mut plain).unwrap(),
+                Some(Compression::Zstd) => zstd::stream::copy_decode(&body[..], &mut plain).unwrap(),
+            }
+            assert_eq!(plain, [5; 1000]);
+        }
+    }
+}

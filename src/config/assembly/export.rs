@@ -263,6 +263,8 @@ mod tests {
     use super::super::{Assembled, Problems, assemble};
     use super::*;
 
+    type Variables<'a> = &'a [(&'a str, &'a str)];
+
     fn with(pairs: &[(&str, &str)]) -> Result<Assembled, Problems> {
         let variables = pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
         assemble(variables, |_| None)
@@ -277,7 +279,7 @@ mod tests {
 
     #[test]
     fn endpoints_are_put_together_as_the_specification_says() {
-        let table: [(&[(&str, &str)], &str); 12] = [
+        let table: [(Variables<'_>, &str); 12] = [
             (&[("OTEL_EXPORTER_OTLP_ENDPOINT", "http://c:4318")], "http://c:4318/v1/traces"),
             (&[("OTEL_EXPORTER_OTLP_ENDPOINT", "http://c:4318/base/")], "http://c:4318/base/v1/traces"),
             (&[("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "http://c:4318/as/is")], "http://c:4318/as/is"),
@@ -408,7 +410,7 @@ mod tests {
 
     #[test]
     fn what_cannot_go_together_stops_the_start() {
-        let table: [(&[(&str, &str)], &str); 8] = [
+        let table: [(Variables<'_>, &str); 8] = [
             (&[("OTEL_EXPORTER_OTLP_CLIENT_CERTIFICATE", "/c")], "OTEL_EXPORTER_OTLP_CLIENT_KEY"),
             (&[("OTEL_EXPORTER_OTLP_TRACES_CLIENT_KEY", "/k")], "OTEL_EXPORTER_OTLP_CLIENT_CERTIFICATE"),
             (
@@ -435,7 +437,7 @@ mod tests {
 
     #[test]
     fn a_proxy_is_chosen_by_scheme_and_exception() {
-        let table: [(&str, &[(&str, &str)], Option<u16>); 11] = [
+        let table: [(&str, Variables<'_>, Option<u16>); 11] = [
             ("http://c", &[("HTTP_PROXY", "p:1")], Some(1)),
             ("http://c", &[("HTTP_PROXY", "p:1"), ("http_proxy", "p:2")], Some(2)),
             ("http://c", &[("HTTP_PROXY", "p:1"), ("REQUEST_METHOD", "GET")], None),

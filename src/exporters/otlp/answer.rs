@@ -53,8 +53,9 @@ pub(super) fn grpc_answer(
         1 | 4 | 10 | 11 | 14 | 15 => Answer::Retry(delay, reason),
         // RESOURCE_EXHAUSTED, only where the backend says that it will recover
         8 if delay.is_some() => Answer::Retry(delay, reason),
-        // UNIMPLEMENTED is for a missing service too; who refuses an encoding says so ("Compression and gRPC").
-        12 if names_encoding(&message) => {
+        // UNIMPLEMENTED, which is for a missing service too, or INTERNAL, grpc-core's for a name that it does not know: who
+        // refuses an encoding says so.
+        12 | 13 if names_encoding(&message) => {
             Answer::Delivered(Delivered::Refused(sent.map_or(reason.clone(), |sent| not_taken(sent, &reason))))
         }
         _ => Answer::Delivered(Delivered::Refused(reason)),
@@ -159,7 +160,9 @@ mod tests {
         [&[0, 0, 0, 0, u8::try_from(message.len()).unwrap()], message].concat().into()
     }
 
-    fn headers(lines: &[(&'static str, &str)]) -> HeaderMap {
+    type Lines<'a> = &'a [(&'static str, &'a str)];
+
+    fn headers(lines: Lines<'_>) -> HeaderMap {
         lines.iter().map(|(name, value)| (http::HeaderName::from_static(name), value.parse().unwrap())).collect()
     }
 
@@ -225,7 +228,7 @@ mod tests {
     #[test]
     fn a_retry_after_date_is_read_against_the_backends_clock_then_ours() {
         let now = UNIX_EPOCH + Duration::from_secs(784_111_777); // Sun, 06 Nov 1994 08:49:37 GMT
-        let table: [(&[(&'static str, &str)], Option<u64>); 9] = [
+        let table: [(Lines<'_>, Option<u64>); 9] = [
             (&[("retry-after", " 120 ")], Some(120)),
             (&[("retry-after", "Sun, 06 Nov 1994 08:49:47 GMT")], Some(10)),
             (&[("retry-after", "Sunday, 06-Nov-94 08:49:47 GMT")], Some(10)),
@@ -245,8 +248,8 @@ mod tests {
     fn a_refusal_of_the_encoding_says_what_to_set() {
         let http =
             |sent| http_answer(StatusCode::UNSUPPORTED_MEDIA_TYPE, &headers(&[]), &Bytes::new(), sent, UNIX_EPOCH);
-        let grpc = |message, sent| {
-            let lines = headers(&[("grpc-status", "12"), ("grpc-message", message)]);
+        let grpc = |code, message, sent| {
+            let lines = headers(&[("grpc-status", code), ("grpc-message", message)]);
             grpc_answer(StatusCode::OK, &lines, &Bytes::new(), sent, UNIX_EPOCH)
         };
         let told = |answer| match answer {
@@ -256,10 +259,10 @@ mod tests {
         let (gzip, zstd) = (Some(Compression::Gzip), Some(Compression::Zstd));
         assert!(told(http(gzip)) && !told(http(None)));
         // In the words of grpc-go, tonic and grpc-core.
-        assert!(told(grpc("grpc: Decompressor is not installed for grpc-encoding %22zstd%22", zstd)));
-        assert!(told(grpc("Content is compressed with `zstd` which isn't supported", zstd)));
-        assert!(told(grpc("Compression algorithm 'zstd' is disabled.", zstd)));
-        assert!(!told(grpc("unknown service opentelemetry", zstd)));
-        assert!(!told(grpc("Content is compressed", None)));
+        assert!(told(grpc("12", "grpc: Decompressor is not installed for grpc-encoding %22zstd%22", zstd)));
+        assert!(told(grpc("12", "Content is compressed with `zstd` which isn't supported", zstd)));
+        assert!(told(grpc("13", "Error parsing 'grpc-encoding' metadata", zstd)));
+        assert!(!told(grpc("12", "unknown service opentelemetry", zstd)));
+        assert!(!told(grpc("12", "Content is compressed", None)));
     }
 }

@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
+use tokio_rustls::rustls::client::Resumption;
 use tokio_rustls::rustls::crypto::ring;
 use tokio_rustls::rustls::pki_types::pem::{self, PemObject};
 use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
@@ -96,6 +97,8 @@ impl Tls {
             }
         };
         config.alpn_protocols = vec![self.alpn.into()];
+        // Connections are few: each proves again who the backend is, and who we are by now.
+        config.resumption = Resumption::disabled();
         Ok(Arc::new(config))
     }
 }
