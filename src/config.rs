@@ -3,9 +3,10 @@
 
 pub mod assembly;
 
+use std::path::PathBuf;
 use std::time::Duration;
 
-use http::{HeaderMap, Uri};
+use http::{HeaderMap, HeaderValue, Uri};
 use opentelemetry::KeyValue;
 
 /// Everything that `sidetrace proxy` is set to.
@@ -57,8 +58,16 @@ pub struct Export {
     pub protocol: ExportProtocol,
     /// Sent with every request; may hold credentials.
     pub headers: HeaderMap,
-    /// The longest that one request may take.
+    /// The longest that one try may take.
     pub timeout: Duration,
+    /// How bodies are compressed, if at all.
+    pub compression: Option<Compression>,
+    /// Whom an `https` backend has to prove to be, and who we are.
+    pub tls: TlsFiles,
+    /// Its content is the bearer token of every request.
+    pub token_file: Option<PathBuf>,
+    /// The way to the backend, if not direct.
+    pub proxy: Option<HttpProxy>,
 }
 
 impl std::fmt::Debug for Export {
@@ -68,6 +77,7 @@ impl std::fmt::Debug for Export {
             .field("endpoint", &self.endpoint)
             .field("protocol", &self.protocol)
             .field("header_names", &names)
+            .field("proxy", &self.proxy)
             .finish_non_exhaustive()
     }
 }
@@ -79,6 +89,51 @@ pub enum ExportProtocol {
     Grpc,
     /// `http/protobuf`
     HttpProtobuf,
+}
+
+/// `OTEL_EXPORTER_OTLP_COMPRESSION`, as it is named on the wire.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Compression {
+    /// `gzip`
+    Gzip,
+    /// `zstd`
+    Zstd,
+}
+
+impl Compression {
+    /// The name of the content coding, in HTTP and in gRPC.
+    pub fn name(self) -> &'static str {
+        match self {
+            Compression::Gzip => "gzip",
+            Compression::Zstd => "zstd",
+        }
+    }
+}
+
+/// PEM files for TLS with a backend. They may be replaced while they are in use.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct TlsFiles {
+    /// Certificates of the authorities that the backend may be certified by, instead of the system's.
+    pub authorities: Option<PathBuf>,
+    /// Our own certificate chain, and its key.
+    pub client: Option<(PathBuf, PathBuf)>,
+}
+
+/// An HTTP proxy between us and a backend.
+#[derive(Clone, PartialEq, Eq)]
+pub struct HttpProxy {
+    /// Name or address, without brackets.
+    pub host: String,
+    /// Its port.
+    pub port: u16,
+    /// `proxy-authorization`.
+    pub authorization: Option<HeaderValue>,
+}
+
+impl std::fmt::Debug for HttpProxy {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("HttpProxy").field("host", &self.host).field("port", &self.port).finish_non_exhaustive()
+    }
 }
 
 /// `OTEL_BSP_*`.

@@ -9,6 +9,7 @@ mod it {
     mod clients;
     mod delivery;
     mod ends;
+    mod export;
     mod h2;
     mod life;
     mod redirect_rules;
