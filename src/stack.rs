@@ -27,6 +27,8 @@ pub use upstream::{
 use crate::net::Target;
 use crate::net::linked::Link;
 use crate::trace::SpanSink;
+use crate::trace::propagation::Propagators;
+use crate::trace::sampler::Sampler;
 
 /// The whole stack behind one connection.
 pub type HttpService = BoxService<Request<ObservedBody>, Response<ObservedBody>, StackError>;
@@ -38,6 +40,10 @@ pub struct Context {
     pub target: Arc<Target>,
     /// Where finished spans go.
     pub sink: SpanSink,
+    /// The formats that calls carry their context in.
+    pub propagators: Propagators,
+    /// Which traces are exported.
+    pub sampler: Sampler,
     /// The connection's two sockets, where requests follow one another (HTTP/1).
     pub link: Option<Link>,
     /// What calls leave to the connection's task (HTTP/1).
@@ -55,5 +61,6 @@ where
 {
     let service = upgrade::Upgrade::new(context.handover.clone(), upstream);
     let service = record::Record::new(context.clone(), service);
-    BoxService::new(place::Place::new(service))
+    let handling = place::handling(&context.target);
+    BoxService::new(place::Place::new(context.propagators, context.sampler, handling, service))
 }

@@ -5,6 +5,7 @@
 
 mod export;
 mod resource;
+mod tracing;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -91,6 +92,8 @@ pub fn assemble(
     }
     let export = reader.export();
     let batch = reader.batch();
+    let propagators = reader.propagators();
+    let sampler = reader.sampler();
     let resource = reader.resource(read_file);
     if !reader.problems.is_empty() {
         return Err(Problems(reader.problems));
@@ -107,6 +110,8 @@ pub fn assemble(
         log: Log { filter, json: format == "json" },
         export,
         batch,
+        propagators,
+        sampler,
         resource,
     };
     Ok(Assembled { config, warnings: reader.warnings, settings: reader.settings })

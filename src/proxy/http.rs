@@ -48,8 +48,14 @@ pub(super) async fn http1(
         handover: handover.clone(),
     };
     let mut upstream: Option<UpstreamConnection> = Some(Box::pin(connection.with_upgrades()));
-    let context =
-        Context { target, sink: proxy.sink.clone(), link: Some(link.clone()), handover: Some(handover.clone()) };
+    let context = Context {
+        target,
+        sink: proxy.sink.clone(),
+        propagators: proxy.propagators,
+        sampler: proxy.sampler,
+        link: Some(link.clone()),
+        handover: Some(handover.clone()),
+    };
     let service = Serve::new(stack::build(&context, Http1Upstream::new(sender, reconnect)));
     let mut server = pin!(
         http1::Builder::new()
@@ -140,7 +146,14 @@ pub(super) async fn http2(
         guard: proxy.guard.clone(),
         tasks: proxy.tasks.clone(),
     };
-    let context = Context { target, sink: proxy.sink.clone(), link: None, handover: None };
+    let context = Context {
+        target,
+        sink: proxy.sink.clone(),
+        propagators: proxy.propagators,
+        sampler: proxy.sampler,
+        link: None,
+        handover: None,
+    };
     let service = Serve::new(stack::build(&context, Http2Upstream::new(sender, reconnect)));
     let mut upstream = Some(Box::pin(upstream));
     let mut server = pin!(

@@ -19,7 +19,7 @@ use crate::detect::client_hello::ClientHello;
 use crate::net::Target;
 use crate::net::linked::Abort;
 use crate::stack;
-use crate::trace::{ActiveSpan, End, Span, propagation, semconv};
+use crate::trace::{ActiveSpan, End, Span, semconv};
 
 /// Copies until both sides have closed, or one was reset.
 pub(super) async fn pass(
@@ -31,7 +31,7 @@ pub(super) async fn pass(
     (client, from_client): (TcpStream, Bytes),
     (upstream, from_upstream): (TcpStream, Bytes),
 ) {
-    let span = ActiveSpan::new(span(target, reason, hello, begun), proxy.sink.clone());
+    let span = ActiveSpan::new(span(proxy, target, (reason, hello), begun), proxy.sink.clone());
     let counted = Counted { sent: AtomicU64::new(0), received: AtomicU64::new(0), span: &span };
     let (client_done, upstream_done) = (AtomicBool::new(false), AtomicBool::new(false));
     let up = pin!(copy(&client, &upstream, from_client, &counted.sent, &client_done));
@@ -49,14 +49,14 @@ pub(super) async fn pass(
     }
 }
 
-fn span(target: &Target, reason: Reason, hello: Option<&ClientHello>, begun: SystemTime) -> Span {
+fn span(proxy: &Proxy, target: &Target, (reason, hello): (Reason, Option<&ClientHello>), begun: SystemTime) -> Span {
     let name = hello.and_then(|hello| hello.server_name.clone());
     let port = target.original.port();
     let title = match &name {
         Some(name) => format!("connect {name}:{port}"),
         None => format!("connect {}", target.original),
     };
-    let mut span = Span::new(propagation::start(&mut rand::rng()), title);
+    let mut span = Span::new(proxy.sampler.start(&mut rand::rng()), title);
     span.start = begun;
     span.push(semconv::SERVER_ADDRESS, name.clone().map_or_else(|| Value::from(target.address.clone()), Value::from));
     span.push(semconv::SERVER_PORT, i64::from(port));

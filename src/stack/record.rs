@@ -18,7 +18,8 @@ use tower::Service;
 use super::{BodyEnd, Context, Fault, ObservedBody, Observer, StackError};
 use crate::net::Target;
 use crate::net::linked::Link;
-use crate::trace::{ActiveSpan, End, Placement, Span, propagation, semconv, url};
+use crate::trace::sampler::Sampler;
+use crate::trace::{ActiveSpan, End, Placement, Span, semconv, url};
 
 /// The service.
 #[derive(Debug)]
@@ -48,7 +49,7 @@ where
     fn call(&mut self, request: Request<ObservedBody>) -> Self::Future {
         let (mut parts, mut body) = request.into_parts();
         let placement = parts.extensions.remove::<Placement>();
-        let placement = placement.unwrap_or_else(|| propagation::start(&mut rand::rng()));
+        let placement = placement.unwrap_or_else(|| self.context.sampler.start(&mut rand::rng()));
         let grpc = is_grpc(&parts).then(Grpc::default);
         let span = if grpc.is_some() {
             grpc_span(&parts, &self.context.target, placement)
@@ -302,8 +303,8 @@ pub fn network_attributes(target: &Target, span: &mut Span) {
 }
 
 /// The span of a connection that could not be made.
-pub fn refused(target: &Target, error: &std::io::Error) -> Span {
-    let mut span = Span::new(propagation::start(&mut rand::rng()), format!("connect {}", target.original));
+pub fn refused(target: &Target, sampler: &Sampler, error: &std::io::Error) -> Span {
+    let mut span = Span::new(sampler.start(&mut rand::rng()), format!("connect {}", target.original));
     span.push(semconv::SERVER_ADDRESS, target.address.clone());
     span.push(semconv::SERVER_PORT, i64::from(target.original.port()));
     network_attributes(target, &mut span);
