@@ -1,18 +1,20 @@
 # Two commands do everything: `make demo` and `make test`. Both install what is missing first.
 
 PYTHON ?= python3
+FUZZ_SECONDS ?= 30
 TOOLS := target/tools
 LIBRARIES := $(TOOLS)/venv.stamp $(TOOLS)/node.stamp
 FOR_DEMO := cargo cc python3-venv ip iptables unshare setpriv node npm
 FOR_TESTS := $(FOR_DEMO) curl openssl redis-server redis-cli busybox
 
-.PHONY: help demo test test-all lint bench tools system-demo system-tests clean
+.PHONY: help demo test test-all lint fuzz bench tools system-demo system-tests clean
 
 help:
 	@echo "make demo      run unmodified agents with their traffic redirected, and print their traces"
 	@echo "make test      the tests of every change, after installing what they need"
 	@echo "make test-all  the same and what is slower"
 	@echo "make lint      format, clippy, rustdoc, shellcheck"
+	@echo "make fuzz      every parser against libFuzzer, FUZZ_SECONDS each (30); needs cargo-fuzz and the nightly toolchain"
 	@echo "make bench     CPU per request: direct, a relay, the sidecar"
 
 demo: system-demo $(LIBRARIES)
@@ -35,6 +37,13 @@ lint:
 	RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps --document-private-items --quiet
 	shellcheck -s sh iptables/init.sh .ci/system-packages .ci/as-root-of-a-namespace tests/it/clients/*.sh
 	@if command -v cargo-deny >/dev/null; then cargo deny check; else echo "cargo-deny is not installed: deny.toml was not checked"; fi
+
+# `cargo install cargo-fuzz`. What is found is kept under fuzz/artifacts/, the corpus under fuzz/corpus/.
+fuzz:
+	set -e; for target in $$(cargo +nightly fuzz list); do \
+	    mkdir -p fuzz/corpus/$$target; \
+	    cargo +nightly fuzz run $$target fuzz/corpus/$$target fuzz/seeds/$$target -- -max_total_time=$(FUZZ_SECONDS) -max_len=4096 -timeout=5 -rss_limit_mb=1024 -print_final_stats=1; \
+	done
 
 bench: tools
 	.ci/system-packages haproxy nginx wrk taskset
