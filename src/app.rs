@@ -41,6 +41,8 @@ pub fn run(config: &Config) -> io::Result<()> {
         connector,
         guard: Arc::new(LoopGuard::new(config.own_ports.clone())),
         sink,
+        propagators: config.propagators,
+        sampler: config.sampler,
         metrics: metrics.clone(),
         tasks: TaskTracker::new(),
         drain: CancellationToken::new(),

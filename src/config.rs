@@ -9,6 +9,9 @@ use std::time::Duration;
 use http::{HeaderMap, HeaderValue, Uri};
 use opentelemetry::KeyValue;
 
+use crate::trace::propagation::Propagators;
+use crate::trace::sampler::Sampler;
+
 /// Everything that `sidetrace proxy` is set to.
 #[derive(Clone, Debug)]
 pub struct Config {
@@ -36,6 +39,10 @@ pub struct Config {
     pub export: Option<Export>,
     /// How spans are gathered.
     pub batch: Batch,
+    /// `OTEL_PROPAGATORS`.
+    pub propagators: Propagators,
+    /// `OTEL_TRACES_SAMPLER`.
+    pub sampler: Sampler,
     /// The observed workload.
     pub resource: Vec<KeyValue>,
 }

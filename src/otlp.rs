@@ -14,7 +14,7 @@ use opentelemetry::trace::SpanKind;
 use opentelemetry::{Array, KeyValue, Value};
 use prost::encoding::{encode_varint, encoded_len_varint};
 
-use crate::trace::{Span, semconv};
+use crate::trace::{Span, SpanLink, semconv};
 
 /// The observed workload, encoded once.
 #[derive(Clone, Debug)]
@@ -70,6 +70,7 @@ fn put_span(out: &mut Vec<u8>, span: &Span) {
     // A clock that was set back must not make a span of negative length.
     put_fixed64(out, field::END, nanos(span.end.max(span.start)));
     span.attributes.iter().for_each(|attribute| put_attribute(out, field::ATTRIBUTES, attribute));
+    placement.links.iter().for_each(|link| put_link(out, link));
     if span.error {
         let mut status = Vec::new();
         put_varint(&mut status, field::STATUS_CODE, STATUS_ERROR);
@@ -78,6 +79,18 @@ fn put_span(out: &mut Vec<u8>, span: &Span) {
     // The caller is on the other side of a wire, always: bits 8 and 9 of the flags (`SpanFlags`).
     let remote = if placement.parent.is_some() { HAS_IS_REMOTE | IS_REMOTE } else { HAS_IS_REMOTE };
     put_fixed32(out, field::FLAGS, u32::from(placement.flags.to_u8()) | remote);
+}
+
+/// A `Span.Link`. What we point at came over a wire.
+fn put_link(out: &mut Vec<u8>, link: &SpanLink) {
+    let mut message = Vec::with_capacity(64);
+    put_bytes(&mut message, field::TRACE_ID, &link.trace_id.to_bytes());
+    put_bytes(&mut message, field::SPAN_ID, &link.span_id.to_bytes());
+    if !link.tracestate.is_empty() {
+        put_bytes(&mut message, field::TRACE_STATE, link.tracestate.as_bytes());
+    }
+    put_fixed32(&mut message, field::LINK_FLAGS, u32::from(link.flags.to_u8()) | HAS_IS_REMOTE | IS_REMOTE);
+    put_bytes(out, field::LINKS, &message);
 }
 
 /// A `KeyValue`, its length known before it is written.
@@ -197,6 +210,8 @@ mod field {
     pub(super) const START: u32 = 7;
     pub(super) const END: u32 = 8;
     pub(super) const ATTRIBUTES: u32 = 9;
+    pub(super) const LINKS: u32 = 13;
+    pub(super) const LINK_FLAGS: u32 = 6;
     pub(super) const STATUS: u32 = 15;
     pub(super) const STATUS_CODE: u32 = 3;
     pub(super) const FLAGS: u32 = 16;
@@ -224,7 +239,8 @@ mod tests {
     use prost::Message;
 
     use super::*;
-    use crate::trace::{End, propagation};
+    use crate::trace::End;
+    use crate::trace::propagation::{self, Propagators};
 
     /// Through the wire and back.
     fn sent(resource: &[KeyValue], spans: &[Span]) -> ExportTraceServiceRequest {
@@ -285,7 +301,8 @@ mod tests {
             ),
             (http::HeaderName::from_static("tracestate"), "a=1".parse().unwrap()),
         ]);
-        let placement = propagation::proceed(&propagation::extract(&context).unwrap(), &mut rand::rng());
+        let placement =
+            propagation::proceed(Propagators::default().extract(&context).context().unwrap(), &mut rand::rng());
         let mut record = Span::new(placement.clone(), "GET");
         record.push(semconv::SERVER_PORT, 80_i64);
         record.fail("500");
@@ -301,6 +318,24 @@ mod tests {
         let port = &sent.attributes[0];
         assert_eq!(port.key, "server.port");
         assert_eq!(port.value.as_ref().unwrap().value, Some(any_value::Value::IntValue(80)));
+    }
+
+    #[test]
+    fn links_arrive_on_the_wire_with_the_state_that_came_with_them() {
+        let mut placement = propagation::start(&mut rand::rng());
+        let link = |tracestate: &str| SpanLink {
+            trace_id: 1_u128.into(),
+            span_id: 2_u64.into(),
+            flags: opentelemetry::TraceFlags::SAMPLED,
+            tracestate: tracestate.into(),
+        };
+        placement.links = vec![link("a=1"), link("")];
+        let sent = only(Span::new(placement, "GET"));
+        assert_eq!(sent.links.len(), 2);
+        assert_eq!(sent.links[0].trace_id, 1_u128.to_be_bytes());
+        assert_eq!(sent.links[0].span_id, 2_u64.to_be_bytes());
+        assert_eq!((sent.links[0].trace_state.as_str(), sent.links[0].flags), ("a=1", 0x301));
+        assert_eq!(sent.links[1].trace_state, "");
     }
 
     #[test]

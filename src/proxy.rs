@@ -20,6 +20,8 @@ use crate::detect::{self, Protocol, Reason};
 use crate::net::{self, Abort, Connector, Direction, Loop, LoopGuard, Target};
 use crate::stack::{self, Context};
 use crate::telemetry::Metrics;
+use crate::trace::propagation::Propagators;
+use crate::trace::sampler::Sampler;
 use crate::trace::{ActiveSpan, End, SpanSink};
 
 /// What every connection needs.
@@ -31,6 +33,10 @@ pub struct Proxy {
     pub guard: Arc<LoopGuard>,
     /// Where finished spans go.
     pub sink: SpanSink,
+    /// The formats that calls carry their context in.
+    pub propagators: Propagators,
+    /// Which traces are exported.
+    pub sampler: Sampler,
     /// Counts connections.
     pub metrics: Arc<Metrics>,
     /// Runs what a connection leaves behind: HTTP/2 streams.
@@ -88,7 +94,7 @@ async fn forward(proxy: &Proxy, mut client: TcpStream, target: Target) -> io::Re
         Ok(upstream) => upstream,
         Err(error) => {
             proxy.metrics.detected.inc("refused");
-            let mut span = stack::refused(&target, &error);
+            let mut span = stack::refused(&target, &proxy.sampler, &error);
             span.start = begun;
             ActiveSpan::new(span, proxy.sink.clone()).conclude(End::Refused);
             client.abort();

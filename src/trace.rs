@@ -4,6 +4,7 @@
 //! plane reads finished spans from a [`SpanSource`].
 
 pub mod propagation;
+pub mod sampler;
 pub mod semconv;
 mod sink;
 pub mod url;
@@ -15,6 +16,7 @@ use std::time::SystemTime;
 use opentelemetry::trace::SpanKind;
 use opentelemetry::{KeyValue, SpanId, TraceFlags, TraceId, Value};
 
+use propagation::RemoteContext;
 pub use sink::{SpanSink, SpanSource, channel};
 
 /// Where a call stands in its trace. Fixed before the call's headers are written, final after that.
@@ -30,6 +32,32 @@ pub struct Placement {
     pub flags: TraceFlags,
     /// The `tracestate` as sent upstream; empty for none.
     pub tracestate: Arc<str>,
+    /// Spans of other traces that have to do with this one; most often none.
+    pub links: Vec<SpanLink>,
+}
+
+/// A span that ours points at.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SpanLink {
+    /// Its trace.
+    pub trace_id: TraceId,
+    /// Its id.
+    pub span_id: SpanId,
+    /// The flags that came with it.
+    pub flags: TraceFlags,
+    /// The `tracestate` that came with it; empty for none.
+    pub tracestate: Arc<str>,
+}
+
+impl From<&RemoteContext> for SpanLink {
+    fn from(context: &RemoteContext) -> Self {
+        Self {
+            trace_id: context.trace_id,
+            span_id: context.span_id,
+            flags: context.flags,
+            tracestate: context.tracestate.clone(),
+        }
+    }
 }
 
 /// How a call came to its end.

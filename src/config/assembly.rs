@@ -5,6 +5,7 @@
 
 mod export;
 mod resource;
+mod tracing;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -99,6 +100,8 @@ pub fn assemble(
     let own_ports = vec![outbound_port, inbound_port, health_port, 15100, 15107];
     let export = reader.export(&own_ports);
     let batch = reader.batch();
+    let propagators = reader.propagators();
+    let sampler = reader.sampler();
     let resource = reader.resource(read_file);
     if !reader.problems.is_empty() {
         return Err(Problems(reader.problems));
@@ -116,6 +119,8 @@ pub fn assemble(
         log: Log { filter, json: format == "json" },
         export,
         batch,
+        propagators,
+        sampler,
         resource,
     };
     Ok(Assembled { config, warnings: reader.warnings, settings: reader.settings })
