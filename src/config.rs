@@ -2,11 +2,15 @@
 //! [`assembly`] makes it.
 
 pub mod assembly;
+pub mod rules;
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use http::{HeaderMap, Uri};
 use opentelemetry::KeyValue;
+
+use self::rules::Rules;
 
 /// Everything that `sidetrace proxy` is set to.
 #[derive(Clone, Debug)]
@@ -35,6 +39,10 @@ pub struct Config {
     pub batch: Batch,
     /// The observed workload.
     pub resource: Vec<KeyValue>,
+    /// The file that the rules came from; it is watched.
+    pub rules_file: Option<PathBuf>,
+    /// What is recorded, captured, propagated and trusted, at the start.
+    pub rules: Rules,
 }
 
 /// Our own log.

@@ -16,6 +16,8 @@ use tokio::net::{TcpListener, TcpStream};
 pub enum Direction {
     /// From the agent to somewhere else.
     Outbound,
+    /// From somewhere else to the agent.
+    Inbound,
 }
 
 /// Where a connection goes: the key of every policy. The Host header is no part of it.

@@ -9,9 +9,9 @@ use std::path::{Path, PathBuf};
 /// Lowest first. A module may use what is named beside it, and what stands above it in its own folder.
 const MAY_USE: &[(&str, &[&str])] = &[
     ("telemetry", &[]),
-    ("config", &["trace"]), // the assembly names resource attributes
     ("trace", &["telemetry"]),
     ("net", &["telemetry"]),
+    ("config", &["trace", "net"]), // the assembly names resource attributes, rules name directions
     ("detect", &["net"]),
     ("check", &[]),
     ("stitch", &["trace"]),
@@ -21,7 +21,10 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("exporters", &["telemetry", "trace", "net", "otlp", "config"]),
     ("pipeline", &["telemetry", "trace", "otlp", "exporters"]),
     ("admin", &["telemetry"]),
-    ("app", &["telemetry", "config", "trace", "net", "proxy", "otlp", "exporters", "pipeline", "admin"]),
+    (
+        "app",
+        &["telemetry", "config", "trace", "net", "proxy", "otlp", "exporters", "pipeline", "admin"],
+    ),
     ("cli", &["app", "check", "config", "telemetry"]),
 ];
 
