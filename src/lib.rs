@@ -23,6 +23,7 @@ pub mod exporters;
 pub mod net;
 pub mod otlp;
 pub mod pipeline;
+pub mod policy;
 pub mod proxy;
 pub mod stack;
 pub mod stitch;

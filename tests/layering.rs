@@ -12,6 +12,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("trace", &["telemetry"]),
     ("net", &["telemetry"]),
     ("config", &["trace", "net"]), // the assembly names resource attributes, rules name directions
+    ("policy", &["net", "config"]),
     ("detect", &["net"]),
     ("check", &[]),
     ("stitch", &["trace"]),
