@@ -20,7 +20,9 @@ use crate::exporters::Exporter;
 use crate::exporters::otlp::Otlp;
 use crate::net::{self, Connector, LoopGuard};
 use crate::pipeline::{Limits, Pipeline};
+use crate::policy::{Policies, Policy};
 use crate::proxy::{self, Proxy};
+use crate::reload::Reload;
 use crate::telemetry::Metrics;
 use crate::{otlp, trace};
 
@@ -61,6 +63,9 @@ async fn data_plane(config: &Config, proxy: Proxy, health: Arc<Health>) -> io::R
     // Before anything is served: a SIGTERM from now on drains, for PID 1 too, which has no default action.
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
+    let policies = Policies::new(Policy::new(config.rules.clone()));
+    let reload = Reload::new(config.rules_file.clone(), policies, proxy.metrics.clone())?;
+    tokio::spawn(reload.run());
     let listeners = net::listen_loopback(config.outbound_port)
         .map_err(|error| named("SIDETRACE_OUTBOUND_PORT", config.outbound_port, &error))?;
     let health_listener = net::listen_everywhere(config.health_port)

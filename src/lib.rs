@@ -25,6 +25,7 @@ pub mod otlp;
 pub mod pipeline;
 pub mod policy;
 pub mod proxy;
+pub mod reload;
 pub mod stack;
 pub mod stitch;
 pub mod telemetry;

@@ -152,6 +152,8 @@ pub struct Metrics {
     pub detected: Counters<5>,
     /// How recorded calls ended.
     pub calls: Counters<4>,
+    /// What came of reading the rules file again.
+    pub config_reloads: Counters<3>,
     lost: [Counter; Loss::ALL.len()],
 }
 
@@ -169,6 +171,7 @@ impl Default for Metrics {
             export_retries: Counter::default(),
             detected: Counters::new(["http1", "http2", "tls", "opaque", "refused"]),
             calls: Counters::new(["complete", "broken", "cancelled", "refused"]),
+            config_reloads: Counters::new(["applied", "refused", "unchanged"]),
             lost: Default::default(),
         }
     }
@@ -238,6 +241,12 @@ impl Metrics {
             &self.detected.samples("protocol"),
         );
         family("sidetrace_calls_total", "counter", "Recorded calls by how they ended.", &self.calls.samples("end"));
+        family(
+            "sidetrace_config_reloads_total",
+            "counter",
+            "Readings of the rules file after the start, by outcome.",
+            &self.config_reloads.samples("outcome"),
+        );
         family("sidetrace_spans_created_total", "counter", "Spans finished by the proxy.", &count(&self.spans_created));
         family(
             "sidetrace_spans_exported_total",

@@ -13,6 +13,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("net", &["telemetry"]),
     ("config", &["trace", "net"]), // the assembly names resource attributes, rules name directions
     ("policy", &["net", "config"]),
+    ("reload", &["telemetry", "config", "policy"]),
     ("detect", &["net"]),
     ("check", &[]),
     ("stitch", &["trace"]),
@@ -24,7 +25,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("admin", &["telemetry"]),
     (
         "app",
-        &["telemetry", "config", "trace", "net", "proxy", "otlp", "exporters", "pipeline", "admin"],
+        &["telemetry", "config", "trace", "net", "proxy", "otlp", "exporters", "pipeline", "admin", "policy", "reload"],
     ),
     ("cli", &["app", "check", "config", "telemetry"]),
 ];
