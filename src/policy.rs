@@ -65,9 +65,7 @@ impl Policy {
 
     /// Whether the call is recorded, and if not, why: a rule of the user's wins over what is recognised.
     pub fn verdict(&self, call: &Subject<'_>) -> Verdict {
-        let host = call.host.map(bare_host);
-        let rule = self.rules.record.iter().find(|rule| matches(&rule.matcher, call, host));
-        match rule.map(|rule| rule.action) {
+        match self.rule(call) {
             Some(Action::Record) => return Verdict::Record,
             Some(Action::Count) => return Verdict::Count,
             Some(Action::Ignore) => return Verdict::Ignore,
@@ -78,6 +76,14 @@ impl Policy {
             Direction::Inbound if self.is_health_probe(call.method, call.path, call.user_agent) => Verdict::Probe,
             Direction::Inbound => Verdict::Record,
         }
+    }
+
+    fn rule(&self, call: &Subject<'_>) -> Option<Action> {
+        if self.rules.record.is_empty() {
+            return None;
+        }
+        let host = call.host.map(bare_host);
+        self.rules.record.iter().find(|rule| matches(&rule.matcher, call, host)).map(|rule| rule.action)
     }
 
     /// Whether our headers are written, if the call is recorded.
@@ -142,7 +148,10 @@ fn matches(matcher: &Matcher, call: &Subject<'_>, host: Option<&str>) -> bool {
 
 /// An authority's host, without user information, port, brackets and final dot.
 pub fn bare_host(authority: &str) -> &str {
-    let host = authority.rsplit_once('@').map_or(authority, |(_, host)| host);
+    let host = match authority.bytes().rposition(|byte| byte == b'@') {
+        Some(at) => &authority[at + 1..],
+        None => authority,
+    };
     let host = match host.strip_prefix('[') {
         Some(rest) => rest.split_once(']').map_or(rest, |(host, _)| host),
         None => match host.split_once(':') {
