@@ -14,12 +14,8 @@ help:
 	@echo "make test      the tests of every change, after installing what they need"
 	@echo "make test-all  the same and what is slower"
 	@echo "make lint      format, clippy, rustdoc, shellcheck"
-<<<<<<< HEAD
 	@echo "make bench     what a request costs: the sidecar beside haproxy and Envoy"
-=======
 	@echo "make fuzz      every parser against libFuzzer, FUZZ_SECONDS each (30); needs cargo-fuzz and the nightly toolchain"
-	@echo "make bench     CPU per request: direct, a relay, the sidecar"
->>>>>>> wip-propagation
 
 demo: system-demo $(LIBRARIES)
 	cargo build --locked
@@ -42,23 +38,17 @@ lint:
 	shellcheck -s sh iptables/init.sh .ci/system-packages .ci/as-root-of-a-namespace tests/it/clients/*.sh
 	@if command -v cargo-deny >/dev/null; then cargo deny check; else echo "cargo-deny is not installed: deny.toml was not checked"; fi
 
-<<<<<<< HEAD
 # Narrowed by LOADS=h1,h2c,… PEERS=relay,sidecar-on,… ROUNDS=3 SECONDS=3; see docs/benchmarks.md.
 bench: $(TOOLS)/envoy.stamp
 	.ci/system-packages haproxy nginx wrk h2load curl iptables ip ss taskset
 	LOADS="$(LOADS)" PEERS="$(PEERS)" ROUNDS="$(ROUNDS)" SECONDS="$(SECONDS)" cargo bench --locked --bench load
-=======
+
 # `cargo install cargo-fuzz`. What is found is kept under fuzz/artifacts/, the corpus under fuzz/corpus/.
 fuzz:
 	set -e; for target in $$(cargo +nightly fuzz list); do \
 	    mkdir -p fuzz/corpus/$$target; \
 	    cargo +nightly fuzz run $$target fuzz/corpus/$$target fuzz/seeds/$$target -- -max_total_time=$(FUZZ_SECONDS) -max_len=4096 -timeout=5 -rss_limit_mb=1024 -print_final_stats=1; \
 	done
-
-bench: tools
-	.ci/system-packages haproxy nginx wrk taskset
-	cargo bench --locked --bench load
->>>>>>> wip-propagation
 
 # What must be on the machine comes first; libraries go into target/ only.
 system-demo:

@@ -20,7 +20,10 @@ use crate::exporters::Exporter;
 use crate::exporters::otlp::Otlp;
 use crate::net::{self, Connector, Direction, LoopGuard};
 use crate::pipeline::{Limits, Pipeline};
+use crate::policy::{Policies, Policy};
 use crate::proxy::{self, Proxy};
+use crate::reload::Reload;
+use crate::stack::Settings;
 use crate::telemetry::Metrics;
 use crate::{otlp, trace};
 
@@ -40,9 +43,14 @@ pub fn run(config: &Config) -> io::Result<()> {
     let proxy = Proxy {
         connector,
         guard: Arc::new(LoopGuard::new(config.own_ports.clone())),
-        sink,
-        propagators: config.propagators,
-        sampler: config.sampler,
+        settings: Arc::new(Settings {
+            enabled: config.enabled,
+            sink,
+            metrics: metrics.clone(),
+            propagators: config.propagators,
+            sampler: config.sampler,
+            policies: Policies::new(Policy::new(config.rules.clone())),
+        }),
         metrics: metrics.clone(),
         tasks: TaskTracker::new(),
         drain: CancellationToken::new(),
@@ -72,6 +80,8 @@ async fn data_plane(config: &Config, proxy: Proxy, health: Arc<Health>) -> io::R
         let found = net::listen_redirected(direction, port).map_err(|error| named(setting, port, &error))?;
         listeners.extend(found.into_iter().map(|listener| (direction, listener)));
     }
+    let reload = Reload::new(config.rules_file.clone(), proxy.settings.policies.clone(), proxy.metrics.clone())?;
+    tokio::spawn(reload.run());
     let health_listener = net::listen_everywhere(config.health_port)
         .map_err(|error| named("SIDETRACE_HEALTH_PORT", config.health_port, &error))?;
     tokio::spawn(admin::serve(health_listener, health.clone()));

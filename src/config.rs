@@ -2,6 +2,7 @@
 //! [`assembly`] makes it.
 
 pub mod assembly;
+pub mod rules;
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -9,6 +10,7 @@ use std::time::Duration;
 use http::{HeaderMap, HeaderValue, Uri};
 use opentelemetry::KeyValue;
 
+use self::rules::Rules;
 use crate::trace::propagation::Propagators;
 use crate::trace::sampler::Sampler;
 
@@ -35,6 +37,8 @@ pub struct Config {
     pub flush_timeout: Duration,
     /// Our own log.
     pub log: Log,
+    /// `OTEL_SDK_DISABLED` is not set: calls are recorded and carry our context.
+    pub enabled: bool,
     /// The backend `default`.
     pub export: Option<Export>,
     /// How spans are gathered.
@@ -45,6 +49,10 @@ pub struct Config {
     pub sampler: Sampler,
     /// The observed workload.
     pub resource: Vec<KeyValue>,
+    /// The file that the rules came from; it is watched.
+    pub rules_file: Option<PathBuf>,
+    /// What is recorded, captured, propagated and trusted, at the start.
+    pub rules: Rules,
 }
 
 /// Our own log.

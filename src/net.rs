@@ -51,6 +51,15 @@ impl Target {
         Self { direction: Direction::Inbound, peer: client, peer_address, ..Self::outbound(original) }
     }
 
+    /// Host and port as a span's name says them.
+    pub fn authority(&self) -> String {
+        if self.address.contains(':') {
+            format!("[{}]:{}", self.address, self.port)
+        } else {
+            format!("{}:{}", self.address, self.port)
+        }
+    }
+
     /// What is reached through a CONNECT proxy at this target.
     pub fn through(&self, authority: &str) -> Self {
         let (host, port) = authority.rsplit_once(':').unwrap_or((authority, ""));

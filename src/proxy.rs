@@ -18,11 +18,8 @@ use tracing::{debug, error, warn};
 use crate::check;
 use crate::detect::{self, Protocol, Reason};
 use crate::net::{self, Abort, Connector, Direction, Loop, LoopGuard, Target};
-use crate::stack::{self, Context};
+use crate::stack::{Context, Settings};
 use crate::telemetry::Metrics;
-use crate::trace::propagation::Propagators;
-use crate::trace::sampler::Sampler;
-use crate::trace::{ActiveSpan, End, SpanSink};
 
 /// What every connection needs.
 #[derive(Clone, Debug)]
@@ -31,12 +28,8 @@ pub struct Proxy {
     pub connector: Connector,
     /// Refuses what would come back to us.
     pub guard: Arc<LoopGuard>,
-    /// Where finished spans go.
-    pub sink: SpanSink,
-    /// The formats that calls carry their context in.
-    pub propagators: Propagators,
-    /// Which traces are exported.
-    pub sampler: Sampler,
+    /// What all calls share.
+    pub settings: Arc<Settings>,
     /// Counts connections.
     pub metrics: Arc<Metrics>,
     /// Runs what a connection leaves behind: HTTP/2 streams.
@@ -88,20 +81,18 @@ async fn forward(proxy: &Proxy, mut client: TcpStream, target: Target) -> io::Re
     client.set_nodelay(true)?;
     net::keep_alive(&socket2::SockRef::from(&client))?;
     let begun = std::time::SystemTime::now();
+    let mut context = Context { target: Arc::new(target), settings: proxy.settings.clone() };
     let mut own = None;
     let connected = proxy.connector.connect(original, |local| own = Some(proxy.guard.remember(local, original))).await;
     let mut upstream = match connected {
         Ok(upstream) => upstream,
         Err(error) => {
             proxy.metrics.detected.inc("refused");
-            let mut span = stack::refused(&target, &proxy.sampler, &error);
-            span.start = begun;
-            ActiveSpan::new(span, proxy.sink.clone()).conclude(End::Refused);
+            context.refused(&error, begun);
             client.abort();
             return Err(error);
         }
     };
-    let mut context = Context { target: Arc::new(target), sink: proxy.sink.clone(), metrics: proxy.metrics.clone() };
     let mut read = Read::default();
     for _ in 0..MAX_TUNNELS {
         let Some(protocol) = detect(proxy, &client, &upstream, &mut read).await? else { return Ok(()) };

@@ -8,56 +8,126 @@ mod error;
 mod record;
 
 use std::sync::Arc;
+use std::time::SystemTime;
 
+use opentelemetry::Value;
 use opentelemetry::trace::SpanKind;
 use tracing::debug;
 
 pub use error::io_error_type;
-pub use record::{Call, RequestHead, connection_span, network_attributes, refused};
+pub use record::{Call, RequestHead};
 
 use crate::net::{Direction, Target};
+use crate::policy::{Policies, Subject, Verdict};
 use crate::telemetry::Metrics;
-use crate::trace::{ActiveSpan, SpanSink, semconv};
+use crate::trace::propagation::Propagators;
+use crate::trace::sampler::Sampler;
+use crate::trace::{ActiveSpan, End, Span, SpanSink, semconv};
 
 /// What the calls of one connection share.
 #[derive(Clone, Debug)]
 pub struct Context {
     /// Where the connection goes.
     pub target: Arc<Target>,
+    /// What all connections share.
+    pub settings: Arc<Settings>,
+}
+
+/// What all calls share.
+#[derive(Debug)]
+pub struct Settings {
+    /// Without it nothing is recorded and no header line changes.
+    pub enabled: bool,
     /// Where finished spans go.
     pub sink: SpanSink,
     /// Counts.
     pub metrics: Arc<Metrics>,
+    /// The formats that calls carry their context in.
+    pub propagators: Propagators,
+    /// Which traces are exported.
+    pub sampler: Sampler,
+    /// The rules in force.
+    pub policies: Policies,
 }
 
 impl Context {
-    /// The record of what passes unread behind calls that were read.
-    pub fn passed_through(&self, reason: &'static str) -> ActiveSpan {
+    /// The record of a connection, or of the part of one, that passes unread: if it is to be recorded. `name` is the server's
+    /// where it was seen.
+    pub fn passed_through(&self, reason: &'static str, name: Option<&str>, begun: SystemTime) -> Option<ActiveSpan> {
         let target = &self.target;
-        let mut span = connection_span(target, format!("connect {}", target.original));
-        span.push(semconv::SERVER_ADDRESS, target.address.clone());
-        span.push(semconv::SERVER_PORT, i64::from(target.port));
-        network_attributes(target, &mut span);
-        span.push(semconv::NETWORK_TRANSPORT, "tcp");
-        span.push(semconv::SIDETRACE_PASSTHROUGH_REASON, reason);
-        ActiveSpan::new(span, self.sink.clone())
+        self.records_connection(name).then(|| {
+            let title = match name {
+                Some(name) => format!("connect {name}:{}", target.port),
+                None => format!("connect {}", target.authority()),
+            };
+            let mut span = self.connection_span(title, name);
+            span.start = begun;
+            span.push(semconv::SIDETRACE_PASSTHROUGH_REASON, reason);
+            ActiveSpan::new(span, self.settings.sink.clone())
+        })
+    }
+
+    /// The record of a connection that could not be made.
+    pub fn refused(&self, error: &std::io::Error, begun: SystemTime) {
+        if self.records_connection(None) {
+            let mut span = self.connection_span(format!("connect {}", self.target.authority()), None);
+            span.start = begun;
+            span.fail(io_error_type(error));
+            ActiveSpan::new(span, self.settings.sink.clone()).conclude(End::Refused);
+        }
     }
 
     /// A request was refused: two readers could see its end in different places.
     pub fn refuse(&self, why: &'static str) {
         debug!(original = %self.target.original, why, "refused a request");
-        self.metrics.ambiguous.inc();
-        let mut span = connection_span(&self.target, "HTTP".to_owned());
-        span.kind = match self.target.direction {
-            Direction::Outbound => SpanKind::Client,
-            Direction::Inbound => SpanKind::Server,
+        self.settings.metrics.ambiguous.inc();
+        if self.settings.enabled {
+            let mut span = self.connection_span("HTTP".to_owned(), None);
+            span.push(semconv::SIDETRACE_REFUSED_REASON, why);
+            span.fail(AMBIGUOUS);
+            ActiveSpan::new(span, self.settings.sink.clone()).conclude(End::Refused);
+        }
+    }
+
+    fn records_connection(&self, name: Option<&str>) -> bool {
+        let subject = Subject {
+            direction: self.target.direction,
+            address: self.target.original.ip(),
+            port: self.target.original.port(),
+            host: name,
+            method: "",
+            path: "",
+            content_type: None,
+            user_agent: None,
         };
-        span.push(semconv::SERVER_ADDRESS, self.target.address.clone());
-        span.push(semconv::SERVER_PORT, i64::from(self.target.port));
-        network_attributes(&self.target, &mut span);
-        span.push(semconv::SIDETRACE_REFUSED_REASON, why);
-        span.fail(AMBIGUOUS);
-        ActiveSpan::new(span, self.sink.clone()).conclude(crate::trace::End::Refused);
+        self.settings.enabled && self.is_recorded(self.settings.policies.load().verdict(&subject))
+    }
+
+    /// Whether a call is recorded; if not, it is counted.
+    fn is_recorded(&self, verdict: Verdict) -> bool {
+        let reason = match verdict {
+            Verdict::Record => return true,
+            Verdict::Count => "count",
+            Verdict::Ignore => "ignore",
+            Verdict::Telemetry(kind) => kind,
+            Verdict::Probe => "probe",
+        };
+        self.settings.metrics.unrecorded.inc(reason);
+        false
+    }
+
+    fn connection_span(&self, title: String, name: Option<&str>) -> Span {
+        let target = &self.target;
+        let mut span = Span::new(self.settings.sampler.start(&mut rand::rng()), title);
+        if target.direction == Direction::Inbound {
+            span.kind = SpanKind::Server;
+        }
+        let address = name.map_or_else(|| Value::from(target.address.clone()), |name| Value::from(name.to_owned()));
+        span.push(semconv::SERVER_ADDRESS, address);
+        span.push(semconv::SERVER_PORT, i64::from(target.port));
+        record::network_attributes(target, &mut span);
+        span.push(semconv::NETWORK_TRANSPORT, "tcp");
+        span
     }
 }
 

@@ -150,8 +150,12 @@ pub struct Metrics {
     pub export_retries: Counter,
     /// What connections turned out to be.
     pub detected: Counters<5>,
+    /// Calls without a span, by why.
+    pub unrecorded: Counters<14>,
     /// How recorded calls ended.
     pub calls: Counters<4>,
+    /// What came of reading the rules file again.
+    pub config_reloads: Counters<3>,
     lost: [Counter; Loss::ALL.len()],
 }
 
@@ -168,7 +172,24 @@ impl Default for Metrics {
             spans_queued: Gauge::default(),
             export_retries: Counter::default(),
             detected: Counters::new(["http1", "http2", "tls", "opaque", "refused"]),
+            unrecorded: Counters::new([
+                "count",
+                "ignore",
+                "probe",
+                "otlp",
+                "zipkin",
+                "openai_agents",
+                "statsig",
+                "sentry",
+                "posthog",
+                "datadog",
+                "segment",
+                "honeycomb",
+                "langsmith",
+                "langfuse",
+            ]),
             calls: Counters::new(["complete", "broken", "cancelled", "refused"]),
+            config_reloads: Counters::new(["applied", "refused", "unchanged"]),
             lost: Default::default(),
         }
     }
@@ -237,7 +258,19 @@ impl Metrics {
             "Connections by detected protocol.",
             &self.detected.samples("protocol"),
         );
+        family(
+            "sidetrace_calls_unrecorded_total",
+            "counter",
+            "Calls without a span: left out by a rule, health probes, the agent's own telemetry.",
+            &self.unrecorded.samples("reason"),
+        );
         family("sidetrace_calls_total", "counter", "Recorded calls by how they ended.", &self.calls.samples("end"));
+        family(
+            "sidetrace_config_reloads_total",
+            "counter",
+            "Readings of the rules file after the start, by outcome.",
+            &self.config_reloads.samples("outcome"),
+        );
         family("sidetrace_spans_created_total", "counter", "Spans finished by the proxy.", &count(&self.spans_created));
         family(
             "sidetrace_spans_exported_total",

@@ -13,6 +13,7 @@ mod it {
     mod h2;
     mod life;
     mod redirect_rules;
+    mod rules;
     mod wire;
 }
 

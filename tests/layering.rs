@@ -9,20 +9,38 @@ use std::path::{Path, PathBuf};
 /// Lowest first. A module may use what is named beside it, and what stands above it in its own folder.
 const MAY_USE: &[(&str, &[&str])] = &[
     ("telemetry", &[]),
-    ("config", &["trace"]), // the assembly names resource attributes
     ("trace", &["telemetry"]),
     ("net", &["telemetry"]),
+    ("config", &["trace", "net"]), // the assembly names resource attributes, rules name directions
+    ("policy", &["net", "config"]),
+    ("reload", &["telemetry", "config", "policy"]),
     ("http1", &["trace"]),
     ("detect", &["net", "http1"]),
     ("check", &[]),
     ("stitch", &["trace"]),
-    ("stack", &["telemetry", "trace", "net", "stitch"]),
-    ("proxy", &["telemetry", "trace", "net", "detect", "http1", "check", "stack"]),
+    ("stack", &["telemetry", "trace", "net", "config", "policy", "stitch"]),
+    ("proxy", &["telemetry", "trace", "net", "detect", "http1", "check", "policy", "stack"]),
     ("otlp", &["trace"]),
     ("exporters", &["telemetry", "trace", "net", "otlp", "config"]),
     ("pipeline", &["telemetry", "trace", "otlp", "exporters"]),
     ("admin", &["telemetry"]),
-    ("app", &["telemetry", "config", "trace", "net", "proxy", "otlp", "exporters", "pipeline", "admin"]),
+    (
+        "app",
+        &[
+            "telemetry",
+            "config",
+            "trace",
+            "net",
+            "policy",
+            "reload",
+            "stack",
+            "proxy",
+            "otlp",
+            "exporters",
+            "pipeline",
+            "admin",
+        ],
+    ),
     ("cli", &["app", "check", "config", "telemetry"]),
 ];
 

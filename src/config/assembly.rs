@@ -1,17 +1,24 @@
-//! Environment -> [`Config`]: the only reader of the environment. All problems at once, and where each value came from.
+//! Environment and one file of rules -> [`Config`]: the only reader of the environment. All problems at once, and where each
+//! value came from.
 //!
 //! `OTEL_*` follows the OpenTelemetry specification (an empty value is unset, a bad one warns and the default holds);
 //! `SIDETRACE_*` is ours (an unknown name or a bad value stops the start).
 
 mod export;
+mod file;
 mod resource;
 mod tracing;
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
-use std::fmt;
+use std::io::Read;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::Duration;
+use std::{fmt, fs, io};
 
+use super::rules::Rules;
 use super::{Batch, Config, Log};
 
 /// What was read, what was wrong, and what came from where.
@@ -28,11 +35,11 @@ pub struct Assembled {
 /// One setting in force.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Setting {
-    /// The variable that sets it.
-    pub name: &'static str,
+    /// The variable or the file's key that sets it.
+    pub name: Cow<'static, str>,
     /// Its value; credentials hidden.
     pub value: String,
-    /// `environment` or `default`.
+    /// `environment`, `file` or `default`.
     pub source: &'static str,
 }
 
@@ -54,13 +61,38 @@ impl std::error::Error for Problems {}
 pub fn from_process() -> Result<Assembled, Problems> {
     let variables = std::env::vars_os()
         .map(|(name, value)| (name.to_string_lossy().into_owned(), value.to_string_lossy().into_owned()));
-    assemble(variables.collect(), |path| std::fs::read_to_string(path).ok())
+    assemble(variables.collect(), |path| read_text(Path::new(path)))
+}
+
+/// Reads the rules file again, and nothing else. The caller keeps what it has if there is a problem.
+pub fn reload(path: &Path) -> Result<Rules, Problems> {
+    rules(path, read_text(path)).map_err(Problems)
+}
+
+/// A rules file's text -> its rules, or all problems, each with the file's name.
+fn rules(path: &Path, text: io::Result<String>) -> Result<Rules, Vec<String>> {
+    let shown = path.display();
+    let text = text.map_err(|error| vec![format!("{shown}: cannot be read: {error}")])?;
+    file::parse(&text).map_err(|problems| problems.iter().map(|problem| format!("{shown}: {problem}")).collect())
+}
+
+/// A regular file's text, up to a bound: a pipe would hold us up, a large file fill the memory.
+fn read_text(path: &Path) -> io::Result<String> {
+    let file = fs::File::options().read(true).custom_flags(nix::libc::O_NONBLOCK).open(path)?;
+    if !file.metadata()?.is_file() {
+        return Err(io::Error::other("not a regular file"));
+    }
+    let mut text = String::new();
+    if file.take(MAX_FILE + 1).read_to_string(&mut text)? as u64 > MAX_FILE {
+        return Err(io::Error::other(format!("larger than {} KiB", MAX_FILE / 1024)));
+    }
+    Ok(text)
 }
 
 /// The pure part: variables and a way to read files.
 pub fn assemble(
     variables: BTreeMap<String, String>,
-    read_file: impl Fn(&str) -> Option<String>,
+    read_file: impl Fn(&str) -> io::Result<String>,
 ) -> Result<Assembled, Problems> {
     let ours = |name: &str, value: &str| !(name.starts_with("SIDETRACE_") && is_service_link(name, value));
     let variables = variables.into_iter().filter(|(name, value)| ours(name, value)).collect();
@@ -98,11 +130,13 @@ pub fn assemble(
         }
     }
     let own_ports = vec![outbound_port, inbound_port, health_port, 15100, 15107];
-    let export = reader.export(&own_ports);
+    let enabled = !reader.otel(&["OTEL_SDK_DISABLED"], false, "true or false", parse_bool);
+    let export = reader.export(&own_ports).filter(|_| enabled);
     let batch = reader.batch();
     let propagators = reader.propagators();
     let sampler = reader.sampler();
-    let resource = reader.resource(read_file);
+    let resource = reader.resource(|path| read_file(path).ok());
+    let (rules_file, rules) = reader.rules(&read_file);
     if !reader.problems.is_empty() {
         return Err(Problems(reader.problems));
     }
@@ -117,11 +151,14 @@ pub fn assemble(
         drain_timeout: drain.0,
         flush_timeout: flush.0,
         log: Log { filter, json: format == "json" },
+        enabled,
         export,
         batch,
         propagators,
         sampler,
         resource,
+        rules_file,
+        rules,
     };
     Ok(Assembled { config, warnings: reader.warnings, settings: reader.settings })
 }
@@ -142,7 +179,7 @@ impl Reader {
 
     fn setting(&mut self, name: &'static str, value: impl fmt::Display, from_environment: bool) {
         let source = if from_environment { "environment" } else { "default" };
-        self.settings.push(Setting { name, value: value.to_string(), source });
+        self.settings.push(Setting { name: name.into(), value: value.to_string(), source });
     }
 
     fn refuse_unknown(&mut self) {
@@ -154,9 +191,6 @@ impl Reader {
                 OWN.into_iter().max_by_key(|own| name.chars().zip(own.chars()).take_while(|(a, b)| a == b).count());
             format!("{name}: unknown; did you mean {}? `sidetrace config` lists them all", nearest.unwrap_or_default())
         }));
-        if self.value("SIDETRACE_CONFIG").is_some() {
-            self.problems.push("SIDETRACE_CONFIG: this version has no rules that a file could hold; remove it".into());
-        }
     }
 
     /// A setting of our own: a bad value is a problem.
@@ -203,6 +237,19 @@ impl Reader {
             self.setting(name, &default, false);
         }
         default
+    }
+
+    fn rules(&mut self, read_file: &impl Fn(&str) -> io::Result<String>) -> (Option<PathBuf>, Rules) {
+        let path = self.own("SIDETRACE_CONFIG", Shown(None), "a file", |text| Some(Shown(Some(text.to_owned()))));
+        let read = path.0.as_ref().map(|path| rules(Path::new(path), read_file(path)));
+        let rules = read.unwrap_or_else(|| Ok(Rules::default())).unwrap_or_else(|problems| {
+            self.problems.extend(problems.iter().map(|problem| format!("SIDETRACE_CONFIG: {problem}")));
+            Rules::default()
+        });
+        for (name, value, set) in file::show(&rules) {
+            self.settings.push(Setting { name: name.into(), value, source: if set { "file" } else { "default" } });
+        }
+        (path.0.map(PathBuf::from), rules)
     }
 
     fn batch(&mut self) -> Batch {
@@ -289,6 +336,8 @@ impl fmt::Display for Millis {
     }
 }
 
+/// The most that a file of ours may hold.
+const MAX_FILE: u64 = 1 << 20;
 /// Read by `iptables/init.sh`, which may share the environment of `sidetrace check`.
 const REDIRECT: &str = "SIDETRACE_REDIRECT_";
 const OWN: [&str; 19] = [
@@ -320,14 +369,16 @@ mod tests {
     fn with(pairs: &[(&str, &str)]) -> Result<Assembled, Problems> {
         let variables = pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
         assemble(variables, |path| {
-            (path == "/etc/podinfo/annotations").then(|| {
-                concat!(
-                    "kubernetes.io/config.seen=\"2026\"\n",
-                    "resource.opentelemetry.io/service.version=\"1.\\\"2\\\"\"\n",
-                    "resource.opentelemetry.io/path=\"C:\\\\new\"\n",
-                )
-                .to_owned()
-            })
+            (path == "/etc/podinfo/annotations")
+                .then(|| {
+                    concat!(
+                        "kubernetes.io/config.seen=\"2026\"\n",
+                        "resource.opentelemetry.io/service.version=\"1.\\\"2\\\"\"\n",
+                        "resource.opentelemetry.io/path=\"C:\\\\new\"\n",
+                    )
+                    .to_owned()
+                })
+                .ok_or_else(|| io::ErrorKind::NotFound.into())
         })
     }
 
@@ -369,6 +420,51 @@ mod tests {
         {
             assert!(text.contains(part), "{part} in {text}");
         }
+    }
+
+    #[test]
+    fn rules_come_from_the_file_and_its_problems_with_the_others() {
+        let with = |text: io::Result<&str>, port: &str| {
+            let variables = [("SIDETRACE_CONFIG", "/etc/rules.yaml"), ("SIDETRACE_OUTBOUND_PORT", port)];
+            let variables = variables.into_iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
+            assemble(variables, |path| match (path, &text) {
+                ("/etc/rules.yaml", Ok(text)) => Ok((*text).to_owned()),
+                ("/etc/rules.yaml", Err(error)) => Err(error.kind().into()),
+                _ => Err(io::ErrorKind::NotFound.into()),
+            })
+        };
+        let assembled = with(Ok("query: [page]"), "15101").unwrap();
+        assert_eq!((assembled.config.rules.query.len(), assembled.config.rules_file.is_some()), (1, true));
+        let setting = assembled.settings.iter().find(|setting| setting.name == "query").unwrap();
+        assert_eq!((setting.value.as_str(), setting.source), ("page", "file"));
+        let problems = with(Ok("query: [a b]\ncontext: x"), "none").unwrap_err().to_string();
+        for part in
+            ["3 problem(s)", "\"none\"", "SIDETRACE_CONFIG: /etc/rules.yaml: query[0] (line 1): \"a b\"", "context"]
+        {
+            assert!(problems.contains(part), "{part} in {problems}");
+        }
+        let problems = with(Err(io::ErrorKind::NotFound.into()), "15101").unwrap_err().to_string();
+        assert!(problems.contains("SIDETRACE_CONFIG: /etc/rules.yaml: cannot be read: "), "{problems}");
+    }
+
+    #[test]
+    fn only_a_regular_file_of_bounded_size_is_read() {
+        let folder = std::env::temp_dir().join(format!("sidetrace-files-{}", std::process::id()));
+        fs::create_dir_all(&folder).unwrap();
+        let file = folder.join("rules.yaml");
+        let most = usize::try_from(MAX_FILE).unwrap();
+        fs::write(&file, "#".repeat(most)).unwrap();
+        assert_eq!(reload(&file), Ok(Rules::default()));
+        let problem = |path: &Path| reload(path).unwrap_err().to_string();
+        fs::write(&file, "#".repeat(most + 1)).unwrap();
+        assert!(problem(&file).contains("larger than 1024 KiB"), "{}", problem(&file));
+        fs::write(&file, b"query: [\xff]").unwrap();
+        assert!(problem(&file).contains("UTF-8"), "{}", problem(&file));
+        assert!(problem(&folder).contains("not a regular file"), "{}", problem(&folder));
+        let pipe = folder.join("pipe");
+        assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+        assert!(problem(&pipe).contains("not a regular file"), "{}", problem(&pipe));
+        fs::remove_dir_all(&folder).unwrap();
     }
 
     #[test]

@@ -5,6 +5,7 @@
 //! go on without waiting. What cannot be read any more is passed on unread, and the rest of the connection with it.
 
 use std::collections::VecDeque;
+use std::time::SystemTime;
 
 use bytes::Bytes;
 use http::Version;
@@ -14,6 +15,7 @@ use tokio_util::sync::CancellationToken;
 use super::relay::{Ended, Gather, Verdict, Watch, relay};
 use crate::http1::{Body, Fault, Field, Head, RequestLine, head};
 use crate::net::Abort;
+use crate::policy::Reader;
 use crate::stack::{self, Call, Context, RequestHead};
 use crate::trace::propagation::Edits;
 use crate::trace::{ActiveSpan, End};
@@ -48,6 +50,7 @@ where
 /// Both directions of one connection.
 struct Http1<'a> {
     context: &'a Context,
+    policy: Reader,
     up: Up,
     down: Down,
     /// Requests whose answers have not ended, oldest first.
@@ -77,7 +80,7 @@ pub(super) struct Tunnel {
 }
 
 struct Exchange {
-    call: Call,
+    call: Option<Call>,
     is_head: bool,
     /// CONNECT, with its target.
     connect: Option<String>,
@@ -123,6 +126,7 @@ impl<'a> Http1<'a> {
     fn new(context: &'a Context) -> Self {
         Self {
             context,
+            policy: context.settings.policies.reader(),
             up: Up { state: UpState::Head, held: Vec::new(), scanned: 0, resume: false, decides: false },
             down: Down { state: DownState::Head, held: Vec::new(), scanned: 0 },
             calls: VecDeque::new(),
@@ -139,7 +143,8 @@ impl<'a> Http1<'a> {
     fn upstream_failed(&mut self, error_type: &'static str) {
         let gone = self.client_finished;
         for exchange in &mut self.calls {
-            if gone { exchange.call.cancelled() } else { exchange.call.broken(error_type) }
+            let Some(call) = &mut exchange.call else { continue };
+            if gone { call.cancelled() } else { call.broken(error_type) }
         }
         self.calls.clear();
     }
@@ -202,7 +207,7 @@ impl<'a> Http1<'a> {
         let (scheme, authority, path) = split_target(&target, connect, host);
         let request =
             RequestHead { method: line.method, scheme, authority, path, version: line.version, headers: &head };
-        let (edits, call) = self.context.begin(&request);
+        let (edits, call) = self.context.begin(self.policy.current(), &request);
         write_head(&head, &edits, at, bytes, owned, out);
         let upgrade = asks_for_upgrade(&line, &head);
         self.up.decides = connect || upgrade;
@@ -241,7 +246,7 @@ impl<'a> Http1<'a> {
             self.down.state = DownState::Unread;
         }
         if why != UPGRADED {
-            self.rest = Some(self.context.passed_through(why));
+            self.rest = self.context.passed_through(why, None, SystemTime::now());
         }
     }
 
@@ -267,8 +272,8 @@ impl<'a> Http1<'a> {
                         }
                     }
                     Err(_) => {
-                        if let Some(mut exchange) = self.calls.pop_front() {
-                            exchange.call.broken(PROTOCOL_ERROR);
+                        if let Some(mut call) = self.calls.pop_front().and_then(|exchange| exchange.call) {
+                            call.broken(PROTOCOL_ERROR);
                         }
                         self.all_unread(UNREADABLE_ANSWER);
                     }
@@ -313,7 +318,9 @@ impl<'a> Http1<'a> {
         let Some(exchange) = self.calls.front_mut() else { return false };
         let read = head::answer(bytes, &mut self.fields);
         let Ok((line, head)) = read else {
-            exchange.call.broken(PROTOCOL_ERROR);
+            if let Some(call) = &mut exchange.call {
+                call.broken(PROTOCOL_ERROR);
+            }
             self.calls.pop_front();
             self.all_unread(UNREADABLE_ANSWER);
             return false;
@@ -322,10 +329,14 @@ impl<'a> Http1<'a> {
             // More answers to the same request follow.
             return false;
         }
-        exchange.call.answered(line.status, &head);
+        if let Some(call) = &mut exchange.call {
+            call.answered(line.status, &head);
+        }
         let tunnel = exchange.connect.is_some() && (200..300).contains(&line.status);
         if tunnel || line.status == 101 {
-            exchange.call.upgraded();
+            if let Some(call) = &mut exchange.call {
+                call.upgraded();
+            }
             let authority = exchange.connect.take().filter(|_| tunnel);
             self.answer_ended_with(true);
             if let Some(authority) = authority {
@@ -341,8 +352,10 @@ impl<'a> Http1<'a> {
             Ok(body) => self.down.state = DownState::Body(body),
             Err(_) => {
                 // The client judges it; where it ends we cannot know.
-                exchange.call.passed_through(UNREADABLE_ANSWER);
-                exchange.call.complete();
+                if let Some(call) = &mut exchange.call {
+                    call.passed_through(UNREADABLE_ANSWER);
+                    call.complete();
+                }
                 self.calls.pop_front();
                 self.all_unread(UNREADABLE_ANSWER);
             }
@@ -357,7 +370,9 @@ impl<'a> Http1<'a> {
     fn answer_ended_with(&mut self, upgraded: bool) {
         self.down.state = DownState::Head;
         let Some(mut exchange) = self.calls.pop_front() else { return };
-        exchange.call.complete();
+        if let Some(call) = &mut exchange.call {
+            call.complete();
+        }
         let decided = (exchange.upgrade || exchange.connect.is_some()) && !upgraded;
         if decided && matches!(self.up.state, UpState::Undecided) {
             self.up.state = UpState::Head;

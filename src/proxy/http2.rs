@@ -52,6 +52,7 @@ where
         tasks: proxy.tasks.clone(),
     };
     let way = Upstream::new(sender, reconnect);
+    let mut policy = context.settings.policies.reader();
     let mut upstream = Some(upstream);
     let mut streams = FuturesUnordered::new();
     let mut going_away = pin!(going_away.notified());
@@ -98,7 +99,7 @@ where
             loop {
                 match client.poll_accept(cx) {
                     Poll::Ready(Some(Ok((request, respond)))) => {
-                        streams.push(exchange(context, &way, request, respond));
+                        streams.push(exchange(context, policy.current().clone(), &way, request, respond));
                         again = true;
                     }
                     Poll::Ready(Some(Err(error))) => {

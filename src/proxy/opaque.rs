@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 use super::relay::{Ended, Gather, Verdict, Watch, relay};
 use crate::detect::Reason;
 use crate::detect::client_hello::ClientHello;
-use crate::net::{Abort, Direction, Target};
+use crate::net::{Abort, Direction};
 use crate::stack::{self, Context};
 use crate::trace::{ActiveSpan, End, Span, semconv};
 
@@ -29,7 +29,11 @@ pub(super) async fn pass<C, U>(
     let target = &context.target;
     let probe = target.direction == Direction::Inbound && reason == Reason::ClosedEarly && client.1.is_empty();
     // A bare TCP probe of the kubelet's, which says nothing and leaves.
-    let span = (!probe).then(|| ActiveSpan::new(span(target, reason, hello, begun), context.sink.clone()));
+    let name = hello.and_then(|hello| hello.server_name.as_deref());
+    let span = if probe { None } else { context.passed_through(reason.as_str(), name, begun) };
+    if let (Some(span), Some(hello)) = (&span, hello) {
+        span.update(|span| tls_attributes(hello, span));
+    }
     let mut counted = Counted { sent: 0, received: 0, client_finished: false, upstream_finished: false, span };
     // The drain does not concern it: nobody knows where it could be interrupted.
     let ended = relay(client, upstream, &mut counted, &CancellationToken::new()).await;
@@ -46,28 +50,14 @@ pub(super) async fn pass<C, U>(
     }
 }
 
-fn span(target: &Target, reason: Reason, hello: Option<&ClientHello>, begun: SystemTime) -> Span {
-    let name = hello.and_then(|hello| hello.server_name.clone());
-    let port = target.original.port();
-    let title = match &name {
-        Some(name) => format!("connect {name}:{port}"),
-        None => format!("connect {}", target.original),
-    };
-    let mut span = stack::connection_span(target, title);
-    span.start = begun;
-    span.push(semconv::SERVER_ADDRESS, name.clone().map_or_else(|| Value::from(target.address.clone()), Value::from));
-    span.push(semconv::SERVER_PORT, i64::from(port));
-    stack::network_attributes(target, &mut span);
-    span.push(semconv::NETWORK_TRANSPORT, "tcp");
-    span.push(semconv::SIDETRACE_PASSTHROUGH_REASON, reason.as_str());
-    if let Some(name) = name {
+fn tls_attributes(hello: &ClientHello, span: &mut Span) {
+    if let Some(name) = hello.server_name.clone() {
         span.push(semconv::SIDETRACE_TLS_SERVER_NAME, name);
     }
-    if let Some(hello) = hello.filter(|hello| !hello.alpn.is_empty()) {
+    if !hello.alpn.is_empty() {
         let alpn = hello.alpn.iter().cloned().map(StringValue::from).collect();
         span.push(semconv::SIDETRACE_TLS_ALPN, Value::Array(Array::String(alpn)));
     }
-    span
 }
 
 /// Counts what passes, and writes the counts into the span however the relay ends.

@@ -3,14 +3,20 @@
 //!
 //! Source: semantic conventions, `docs/http/http-spans.md`, `docs/rpc/grpc.md`.
 
-use http::{StatusCode, Version};
+use std::borrow::Cow;
+use std::sync::Arc;
+
+use http::{HeaderName, StatusCode, Version};
 use opentelemetry::trace::SpanKind;
+use opentelemetry::{Array, Key, KeyValue, StringValue, Value};
 
 use super::Context;
 use super::error::{h2_error_type, reset_error_type};
+use crate::config::rules::ExternalContext;
 use crate::net::{Direction, Target};
+use crate::policy::{Policy, Subject};
 use crate::stitch;
-use crate::trace::propagation::{self, Carrier, Edits};
+use crate::trace::propagation::{Carrier, ContextPolicy, Edits, Handling};
 use crate::trace::{ActiveSpan, End, Placement, Span, semconv, url};
 
 /// What a request's head says.
@@ -36,6 +42,8 @@ pub struct Call {
     span: ActiveSpan,
     grpc: Option<Grpc>,
     server: bool,
+    /// The answer's headers that were asked for.
+    captured: Arc<[HeaderName]>,
 }
 
 #[derive(Debug, Default)]
@@ -45,25 +53,84 @@ struct Grpc {
 }
 
 impl Context {
-    /// A request has come: how its header lines change, and its record.
-    pub fn begin<H: Carrier>(&self, head: &RequestHead<'_, H>) -> (Edits, Call) {
-        let context = propagation::extract(head.headers);
-        let placement = stitch::place(context.as_ref(), &mut rand::rng());
-        let edits = propagation::inject(&placement, head.headers);
-        let server = self.target.direction == Direction::Inbound;
+    /// A request has come: how its header lines change, and its record, if it is to have one.
+    pub fn begin<H: Carrier>(&self, policy: &Policy, head: &RequestHead<'_, H>) -> (Edits, Option<Call>) {
+        let (settings, target) = (&*self.settings, &*self.target);
+        let subject = self.subject(head);
+        if !settings.enabled || !self.is_recorded(policy.verdict(&subject)) {
+            return (Edits::default(), None);
+        }
+        let handling = handling(policy, &subject, target);
+        let incoming = settings.propagators.extract(head.headers);
+        let placement = stitch::place(&incoming, handling, &settings.sampler, &mut rand::rng());
+        let edits = settings.propagators.inject(&placement, handling, head.headers);
+        let server = target.direction == Direction::Inbound;
         let grpc = is_grpc(head).then(Grpc::default);
-        let span = match (&grpc, server) {
-            (Some(_), _) => grpc_span(head, &self.target, placement),
-            (None, false) => client_span(head, &self.target, placement),
-            (None, true) => server_span(head, &self.target, placement),
+        let mut span = match (&grpc, server) {
+            (Some(_), _) => grpc_span(head, target, placement),
+            (None, false) => client_span(head, target, placement, policy),
+            (None, true) => server_span(head, target, placement, policy),
         };
-        (edits, Call { span: ActiveSpan::new(span, self.sink.clone()), grpc, server })
+        capture(policy.captured_request_headers(), head.headers, &mut span, |name| {
+            if grpc.is_some() { semconv::rpc_request_metadata(name) } else { semconv::http_request_header(name) }
+        });
+        let span = ActiveSpan::new(span, settings.sink.clone());
+        let captured = policy.captured_response_headers().into();
+        (edits, Some(Call { span, grpc, server, captured }))
+    }
+
+    fn subject<'a, H: Carrier>(&self, head: &RequestHead<'a, H>) -> Subject<'a> {
+        Subject {
+            direction: self.target.direction,
+            address: self.target.original.ip(),
+            port: self.target.original.port(),
+            host: head.authority,
+            method: head.method,
+            path: head.path.split('?').next().unwrap_or_default(),
+            content_type: head.headers.values("content-type").next(),
+            user_agent: head.headers.values("user-agent").next(),
+        }
+    }
+}
+
+/// What goes to the far side, and what its context is worth: the agent's own is its own; a caller's depends on where it is.
+fn handling(policy: &Policy, subject: &Subject<'_>, target: &Target) -> Handling {
+    let inside = policy.inside(None, target.peer.ip());
+    let context = match policy.external_context() {
+        _ if inside || target.direction == Direction::Outbound => ContextPolicy::Continue,
+        ExternalContext::Continue => ContextPolicy::Continue,
+        ExternalContext::Link => ContextPolicy::Link,
+        ExternalContext::Ignore => ContextPolicy::Ignore,
+    };
+    let trusted = inside || target.direction == Direction::Inbound;
+    Handling { context, trusted, inject: policy.injects(subject) }
+}
+
+/// Headers that were asked for, as lists of their values.
+fn capture<H: Carrier>(names: &[HeaderName], headers: &H, span: &mut Span, key: impl Fn(&str) -> Key) {
+    for name in names {
+        let values: Vec<StringValue> = headers
+            .values(name.as_str())
+            .take(MAX_VALUES)
+            .map(|value| StringValue::from(text(&String::from_utf8_lossy(value))))
+            .collect();
+        if !values.is_empty() {
+            span.attributes.push(KeyValue::new(key(name.as_str()), Value::Array(Array::String(values))));
+        }
     }
 }
 
 impl Call {
     /// The head of the final answer.
     pub fn answered(&mut self, status: u16, headers: &impl Carrier) {
+        if !self.captured.is_empty() {
+            let grpc = self.grpc.is_some();
+            self.span.update(|span| {
+                capture(&self.captured, headers, span, |name| {
+                    if grpc { semconv::rpc_response_metadata(name) } else { semconv::http_response_header(name) }
+                });
+            });
+        }
         if let Some(grpc) = &mut self.grpc {
             grpc.http_status = status;
             grpc.status = grpc_status(headers);
@@ -145,23 +212,22 @@ impl Drop for Call {
     }
 }
 
-fn client_span<H: Carrier>(head: &RequestHead<'_, H>, target: &Target, placement: Placement) -> Span {
+fn client_span<H: Carrier>(head: &RequestHead<'_, H>, target: &Target, placement: Placement, policy: &Policy) -> Span {
     let mut span = http_span(head, target, placement);
     if head.method != "CONNECT" {
-        let url = match head.authority {
-            Some(authority) => url::redacted(head.scheme, authority, head.path),
-            None => url::redacted(head.scheme, &target.original.to_string(), head.path),
-        };
+        let own = || target.authority();
+        let authority = head.authority.map_or_else(|| Cow::Owned(own()), Cow::Borrowed);
+        let url = url::redacted(head.scheme, &authority, head.path, |name| policy.keeps_query_value(name));
         span.push(semconv::URL_FULL, url);
         span.push(semconv::URL_SCHEME, scheme(head.scheme));
     }
     span
 }
 
-fn server_span<H: Carrier>(head: &RequestHead<'_, H>, target: &Target, placement: Placement) -> Span {
+fn server_span<H: Carrier>(head: &RequestHead<'_, H>, target: &Target, placement: Placement, policy: &Policy) -> Span {
     let mut span = http_span(head, target, placement);
     span.kind = SpanKind::Server;
-    let (path, query) = url::redacted_path_and_query(head.path);
+    let (path, query) = url::redacted_path_and_query(head.path, |name| policy.keeps_query_value(name));
     span.push(semconv::URL_PATH, path);
     if let Some(query) = query {
         span.push(semconv::URL_QUERY, query);
@@ -224,29 +290,9 @@ fn server_attributes(authority: Option<&str>, scheme: &str, target: &Target, spa
 }
 
 /// The socket that is used: the far side's.
-pub fn network_attributes(target: &Target, span: &mut Span) {
+pub(super) fn network_attributes(target: &Target, span: &mut Span) {
     span.push(semconv::NETWORK_PEER_ADDRESS, target.peer_address.clone());
     span.push(semconv::NETWORK_PEER_PORT, i64::from(target.peer.port()));
-}
-
-/// The span of a connection, not of a call: from or to the target, placed in a trace of its own.
-pub fn connection_span(target: &Target, name: String) -> Span {
-    let mut span = Span::new(propagation::start(&mut rand::rng()), name);
-    if target.direction == Direction::Inbound {
-        span.kind = SpanKind::Server;
-    }
-    span
-}
-
-/// The span of a connection that could not be made.
-pub fn refused(target: &Target, error: &std::io::Error) -> Span {
-    let mut span = connection_span(target, format!("connect {}", target.original));
-    span.push(semconv::SERVER_ADDRESS, target.address.clone());
-    span.push(semconv::SERVER_PORT, i64::from(target.port));
-    network_attributes(target, &mut span);
-    span.push(semconv::NETWORK_TRANSPORT, "tcp");
-    span.fail(super::io_error_type(error));
-    span
 }
 
 fn is_grpc<H: Carrier>(head: &RequestHead<'_, H>) -> bool {
@@ -302,6 +348,8 @@ fn text(value: &str) -> String {
 /// What follows the answer is no HTTP, and is passed through unread.
 const UPGRADED: &str = "upgraded";
 const MAX_TEXT: usize = 512;
+/// Lines of one captured header.
+const MAX_VALUES: usize = 16;
 const METHODS: [&str; 10] = ["GET", "POST", "PUT", "DELETE", "HEAD", "OPTIONS", "PATCH", "CONNECT", "TRACE", "QUERY"];
 /// The codes that are an error of the server's span (semantic conventions, `docs/rpc/grpc.md`).
 const SERVER_ERRORS: [&str; 6] =

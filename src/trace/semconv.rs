@@ -3,8 +3,30 @@
 //! Sources: OpenTelemetry semantic conventions, `docs/http/http-spans.md`, `docs/rpc/grpc.md`, `docs/resource/k8s.md`;
 //! `sidetrace.*` names are our own, for what no convention covers.
 
+use opentelemetry::Key;
+
 /// The conventions' version that the names below follow.
 pub const SCHEMA_URL: &str = "https://opentelemetry.io/schemas/1.45.0";
+
+/// `http.request.header.<name>`
+pub fn http_request_header(name: &str) -> Key {
+    format!("http.request.header.{name}").into()
+}
+
+/// `http.response.header.<name>`
+pub fn http_response_header(name: &str) -> Key {
+    format!("http.response.header.{name}").into()
+}
+
+/// `rpc.request.metadata.<name>`
+pub fn rpc_request_metadata(name: &str) -> Key {
+    format!("rpc.request.metadata.{name}").into()
+}
+
+/// `rpc.response.metadata.<name>`
+pub fn rpc_response_metadata(name: &str) -> Key {
+    format!("rpc.response.metadata.{name}").into()
+}
 
 macro_rules! names {
     ($($name:ident = $value:literal;)*) => { $(#[doc = concat!("`", $value, "`")] pub const $name: &str = $value;)* };

@@ -4,8 +4,9 @@
 
 use std::fmt::Write;
 
-/// Puts a URL together from what the request says. `path_and_query` is used as it came, redacted.
-pub fn redacted(scheme: &str, authority: &str, path_and_query: &str) -> String {
+/// Puts a URL together from what the request says. `path_and_query` is used as it came, redacted; `keep` names the query
+/// parameters whose values may stay.
+pub fn redacted(scheme: &str, authority: &str, path_and_query: &str, keep: impl Fn(&str) -> bool) -> String {
     let host = authority.rsplit_once('@').map_or(authority, |(_, host)| host);
     let (path, query) = match path_and_query.split_once('?') {
         Some((path, query)) => (path, Some(query)),
@@ -20,14 +21,14 @@ pub fn redacted(scheme: &str, authority: &str, path_and_query: &str) -> String {
     redact_path(path, &mut url);
     if let Some(query) = query {
         url.push('?');
-        redact_query(query, &mut url);
+        redact_query(query, &mut url, &keep);
     }
     truncate(&mut url, MAX_LENGTH);
     url
 }
 
 /// `url.path` and `url.query`, for who is called.
-pub fn redacted_path_and_query(path_and_query: &str) -> (String, Option<String>) {
+pub fn redacted_path_and_query(path_and_query: &str, keep: impl Fn(&str) -> bool) -> (String, Option<String>) {
     let (path, query) = match path_and_query.split_once('?') {
         Some((path, query)) => (path, Some(query)),
         None => (path_and_query, None),
@@ -37,7 +38,7 @@ pub fn redacted_path_and_query(path_and_query: &str) -> (String, Option<String>)
     truncate(&mut shown, MAX_LENGTH);
     let query = query.map(|query| {
         let mut shown = String::with_capacity(query.len());
-        redact_query(query, &mut shown);
+        redact_query(query, &mut shown, &keep);
         truncate(&mut shown, MAX_LENGTH);
         shown
     });
@@ -91,12 +92,15 @@ fn is_slack_id(segment: &str) -> bool {
     segment.len() >= 6 && segment.bytes().all(|byte| byte.is_ascii_uppercase() || byte.is_ascii_digit())
 }
 
-fn redact_query(query: &str, url: &mut String) {
+fn redact_query(query: &str, url: &mut String, keep: &impl Fn(&str) -> bool) {
     for (index, pair) in query.split('&').enumerate() {
         if index > 0 {
             url.push('&');
         }
         match pair.split_once('=') {
+            Some((name, value)) if keep(name) && !is_secret_like(value) => {
+                let _ = write!(url, "{name}={value}");
+            }
             Some((name, _)) if !is_secret_like(name) => {
                 url.push_str(name);
                 url.push_str("=REDACTED");
@@ -182,21 +186,27 @@ mod tests {
             ("/skip/the/longer/line", "/skip/the/longer/line"),
         ];
         for (path, expected) in table {
-            assert_eq!(redacted("http", "api.example", path), format!("http://api.example{expected}"));
+            assert_eq!(redacted("http", "api.example", path, |_| false), format!("http://api.example{expected}"));
         }
-        assert_eq!(redacted("http", "a", &format!("/jobs/{uuid}")), format!("http://a/jobs/{uuid}"));
+        assert_eq!(redacted("http", "a", &format!("/jobs/{uuid}"), |_| false), format!("http://a/jobs/{uuid}"));
         let digest = "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08";
-        assert_eq!(redacted("http", "a", &format!("/blobs/{digest}")), format!("http://a/blobs/{digest}"));
+        assert_eq!(redacted("http", "a", &format!("/blobs/{digest}"), |_| false), format!("http://a/blobs/{digest}"));
+    }
+
+    #[test]
+    fn a_query_value_that_was_asked_for_stays_unless_it_looks_like_a_secret() {
+        let url = redacted("http", "h", "/?page=2&limit=eyJhbGciOiJIUzI1&q=a", |name| matches!(name, "page" | "limit"));
+        assert_eq!(url, "http://h/?page=2&limit=REDACTED&q=REDACTED");
     }
 
     #[test]
     fn user_information_is_redacted() {
-        assert_eq!(redacted("http", "user:pa@ss@h:81", "/x"), "http://REDACTED:REDACTED@h:81/x");
+        assert_eq!(redacted("http", "user:pa@ss@h:81", "/x", |_| false), "http://REDACTED:REDACTED@h:81/x");
     }
 
     #[test]
     fn a_long_url_is_cut_at_a_character() {
-        let url = redacted("http", "h", &format!("/{}", "é".repeat(4000)));
+        let url = redacted("http", "h", &format!("/{}", "é".repeat(4000)), |_| false);
         assert!(url.len() <= MAX_LENGTH && url.len() > MAX_LENGTH - 4);
     }
 }

@@ -18,7 +18,6 @@ use crate::config::{Compression, Export, ExportProtocol, TlsFiles};
 impl Reader {
     /// The backend `default`: only if an endpoint is named. `own_ports` are where it cannot be.
     pub(super) fn export(&mut self, own_ports: &[u16]) -> Option<Export> {
-        let disabled = self.otel(&["OTEL_SDK_DISABLED"], false, "true or false", parse_bool);
         let otlp = self.traces_exporter();
         let protocol = self.otel(
             &["OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL"],
@@ -43,7 +42,7 @@ impl Reader {
         let tls = self.tls_files();
         let endpoint = self.endpoint(protocol)?;
         let proxy = self.export_proxy(&endpoint);
-        if disabled || !otlp {
+        if !otlp {
             return None;
         }
         self.refuse_ourselves(&endpoint, own_ports, "spans would be exported to");
@@ -267,7 +266,7 @@ mod tests {
 
     fn with(pairs: &[(&str, &str)]) -> Result<Assembled, Problems> {
         let variables = pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
-        assemble(variables, |_| None)
+        assemble(variables, |_| Err(std::io::ErrorKind::NotFound.into()))
     }
 
     /// A backend, with these variables beside its endpoint.

@@ -51,7 +51,7 @@ mod tests {
 
     fn with(pairs: &[(&str, &str)]) -> Assembled {
         let variables = pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
-        assemble(variables, |_| None).unwrap()
+        assemble(variables, |_| Err(std::io::ErrorKind::NotFound.into())).unwrap()
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 use std::future::{Future, poll_fn};
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context as TaskContext, Poll, ready};
 
 use bytes::Bytes;
@@ -12,6 +13,7 @@ use http::{Request, Version, header};
 
 use super::pump::{Failed, Pump};
 use super::upstream::Upstream;
+use crate::policy::Policy;
 use crate::stack::{Call, Context, RequestHead};
 
 /// What the end of a stream means for its connection.
@@ -26,20 +28,24 @@ pub(super) enum Ended {
 /// Carries a stream to its end.
 pub(super) async fn exchange(
     context: &Context,
+    policy: Arc<Policy>,
     upstream: &Upstream,
     request: Request<RecvStream>,
     mut respond: SendResponse<Bytes>,
 ) -> Ended {
     let (mut parts, body) = request.into_parts();
     let host = || parts.headers.get(header::HOST).and_then(|host| host.to_str().ok());
-    let (edits, mut call) = context.begin(&RequestHead {
-        method: parts.method.as_str(),
-        scheme: parts.uri.scheme_str().unwrap_or("http"),
-        authority: parts.uri.authority().map(|authority| authority.as_str()).or_else(host),
-        path: parts.uri.path_and_query().map_or("", |path| path.as_str()),
-        version: Version::HTTP_2,
-        headers: &parts.headers,
-    });
+    let (edits, mut call) = context.begin(
+        &policy,
+        &RequestHead {
+            method: parts.method.as_str(),
+            scheme: parts.uri.scheme_str().unwrap_or("http"),
+            authority: parts.uri.authority().map(|authority| authority.as_str()).or_else(host),
+            path: parts.uri.path_and_query().map_or("", |path| path.as_str()),
+            version: Version::HTTP_2,
+            headers: &parts.headers,
+        },
+    );
     edits.apply(&mut parts.headers);
     if parts.uri.authority().is_none() {
         // It came with `host` in place of `:authority` (RFC 9113, section 8.3.1). h2 asks for an authority in a request of its
@@ -57,7 +63,9 @@ pub(super) async fn exchange(
         Some(Err(_)) => {
             // It never reached upstream: the client may send it again without a doubt (RFC 9113, section 8.7).
             respond.send_reset(Reason::REFUSED_STREAM);
-            call.reset(Reason::REFUSED_STREAM);
+            if let Some(call) = &mut call {
+                call.reset(Reason::REFUSED_STREAM);
+            }
             return Ended::InItself;
         }
         None => return Ended::InItself,
@@ -67,7 +75,7 @@ pub(super) async fn exchange(
 
 /// A stream on both connections.
 struct Exchange {
-    call: Call,
+    call: Option<Call>,
     up: Pump,
     down: Down,
     /// Upstream wants no more of the request.
@@ -98,14 +106,16 @@ impl Future for Exchange {
         let done = match &mut this.down {
             Down::Head(..) => return Poll::Pending,
             Down::Body(pump) if pump.is_done() => Ok(()),
-            Down::Body(pump) => match ready!(pump.poll(cx, |trailers| this.call.trailers(trailers))) {
-                Ok(()) => {
-                    this.call.complete();
-                    Ok(())
+            Down::Body(pump) => {
+                match ready!(pump.poll(cx, |trailers| this.call.iter_mut().for_each(|call| call.trailers(trailers)))) {
+                    Ok(()) => {
+                        this.call.iter_mut().for_each(|call| call.complete());
+                        Ok(())
+                    }
+                    Err(Failed::From(error)) => Err(error),
+                    Err(Failed::To(error)) => return this.client_has_gone(error.reason()),
                 }
-                Err(Failed::From(error)) => Err(error),
-                Err(Failed::To(error)) => return this.client_has_gone(error.reason()),
-            },
+            }
         };
         if let Err(error) = done {
             return Poll::Ready(this.upstream_failed(&error));
@@ -144,12 +154,12 @@ impl Exchange {
             respond.send_informational(interim)?;
         }
         let (parts, body) = ready!(Pin::new(answer).poll(cx))?.into_parts();
-        self.call.answered(parts.status.as_u16(), &parts.headers);
+        self.call.iter_mut().for_each(|call| call.answered(parts.status.as_u16(), &parts.headers));
         let end = body.is_end_stream();
         let to_client = respond.send_response(http::Response::from_parts(parts, ()), end)?;
         self.down = Down::Body(Pump::new(body, to_client, end));
         if end {
-            self.call.complete();
+            self.call.iter_mut().for_each(|call| call.complete());
         }
         Poll::Ready(Ok(()))
     }
@@ -157,7 +167,7 @@ impl Exchange {
     /// Upstream hears the client's own code.
     fn client_has_gone(&mut self, reason: Option<Reason>) -> Poll<Ended> {
         self.up.reset(reason.unwrap_or(Reason::CANCEL));
-        self.call.cancelled();
+        self.call.iter_mut().for_each(|call| call.cancelled());
         Poll::Ready(Ended::InItself)
     }
 
@@ -165,11 +175,11 @@ impl Exchange {
     fn upstream_failed(&mut self, error: &h2::Error) -> Ended {
         if error.is_go_away() && error.is_remote() {
             // Above the last stream that upstream's GOAWAY names: it was not processed (RFC 9113, section 6.8).
-            self.call.reset(Reason::REFUSED_STREAM);
+            self.call.iter_mut().for_each(|call| call.reset(Reason::REFUSED_STREAM));
             self.down.reset(Reason::REFUSED_STREAM);
             return Ended::InItself;
         }
-        self.call.failed(error);
+        self.call.iter_mut().for_each(|call| call.failed(error));
         match error.reason() {
             Some(reason) => {
                 self.down.reset(reason);

@@ -1,0 +1,195 @@
+use super::*;
+use crate::config::rules::{Action, ExternalContext, HostPattern, PathPattern, PortRange};
+use crate::net::Direction;
+
+const EVERY_KEY: &str = r#"
+record:
+  - host: "*.Example.com"
+    address: 10.0.0.0/8
+    port: 8080
+    path: /v1/traces*
+    method: post
+    direction: outbound
+    action: ignore
+  - {host: localhost, port: "8000-8999", direction: inbound, action: count}
+  - action: record
+headers:
+  request: [X-Request-Id]
+  response:
+    - x-ratelimit-remaining-tokens
+query: [page, limit]
+propagation:
+  - host: api.openai.com
+    inject: false
+  - path: /x
+trust:
+  hosts: ["*.internal.example", "*"]
+  addresses: [203.0.113.0/24, "fd00::/8", 2001:db8::1]
+context: link
+probes:
+  paths: [/healthz, "/live/*"]
+"#;
+
+#[test]
+fn every_key_is_read() {
+    let rules = parse(EVERY_KEY).unwrap();
+    let first = &rules.record[0];
+    assert_eq!(first.matcher.host, Some(HostPattern::Below(".example.com".into())));
+    assert_eq!(first.matcher.address.unwrap().to_string(), "10.0.0.0/8");
+    assert_eq!(first.matcher.port, Some(PortRange { first: 8080, last: 8080 }));
+    assert_eq!(first.matcher.path, Some(PathPattern::Begins("/v1/traces".into())));
+    assert_eq!(first.matcher.method.as_deref(), Some("POST"));
+    assert_eq!((first.matcher.direction, first.action), (Some(Direction::Outbound), Action::Ignore));
+    assert_eq!(rules.record[1].to_owned().matcher.to_string(), "host=localhost port=8000-8999 direction=inbound");
+    assert_eq!((rules.record[1].action, rules.record[2].action), (Action::Count, Action::Record));
+    assert_eq!(rules.request_headers, ["x-request-id"]);
+    assert_eq!(rules.response_headers, ["x-ratelimit-remaining-tokens"]);
+    assert_eq!(rules.query, ["page", "limit"]);
+    assert_eq!(rules.propagation.iter().map(|rule| rule.inject).collect::<Vec<_>>(), [false, true]);
+    assert_eq!(rules.trusted_hosts, [HostPattern::Below(".internal.example".into()), HostPattern::Any]);
+    let addresses: Vec<_> = rules.trusted_addresses.iter().map(ToString::to_string).collect();
+    assert_eq!(addresses, ["203.0.113.0/24", "fd00::/8", "2001:db8::1/128"]);
+    assert_eq!(rules.context, ExternalContext::Link);
+    assert_eq!(rules.probe_paths, [PathPattern::Is("/healthz".into()), PathPattern::Begins("/live/".into())]);
+    let shown = show(&rules);
+    let value = |name: &str| &shown.iter().find(|(shown, _, set)| shown == name && *set).unwrap().1;
+    assert!(value("record[0]").ends_with("method=POST direction=outbound -> ignore"), "{shown:?}");
+    assert_eq!(
+        (value("record[2]").as_str(), value("probes.paths").as_str()),
+        ("everything -> record", "/healthz, /live/*")
+    );
+    assert_eq!(value("propagation[0]"), "host=api.openai.com -> inject=false");
+}
+
+#[test]
+fn nothing_and_empty_sections_are_the_default() {
+    let empty = "record:\nheaders:\n  request:\nquery: []\npropagation: ~\ntrust: {}\nprobes: null\n";
+    for text in ["", "# only a comment", "{}", "---\n...\n", empty] {
+        assert_eq!(parse(text), Ok(Rules::default()), "{text:?}");
+    }
+    assert!(show(&Rules::default()).iter().all(|(_, _, set)| !set));
+}
+
+#[test]
+fn every_refusal_names_the_place_the_line_the_value_and_what_is_accepted() {
+    let table = [
+        ("recrod: []", "recrod (line 1): unknown key; did you mean record? accepted: record, headers, query"),
+        ("colour: red", "colour (line 1): unknown key; accepted: record"),
+        ("record:\n  - hots: a\n    action: count", "record[0].hots (line 2): unknown key; did you mean host?"),
+        ("record:\n  - host: a", "record[0] (line 2): the key action is missing; accepted: record, count or ignore"),
+        ("record: [{action: drop}]", "record[0].action (line 1): \"drop\" is not record, count or ignore"),
+        ("record: [{action: }]", "record[0].action (line 1): nothing is not record"),
+        ("record: [{host: , action: count}]", "record[0].host (line 1): nothing is not a host name"),
+        ("record: [{host: 'a:80', action: count}]", "\"a:80\" is not a host name without scheme and port"),
+        ("record: [{host: 'http://a', action: count}]", "\"http://a\" is not a host name"),
+        ("record: [{host: 'a*', action: count}]", "\"a*\" is not a host name"),
+        ("record: [{host: 'é.fr', action: count}]", "xn-- form"),
+        ("record: [{host: [a], action: count}]", "record[0].host (line 1): a list is not one value"),
+        ("record: [{address: 10.0.0.0/33, action: count}]", "\"10.0.0.0/33\" is not a network"),
+        ("record: [{address: 10.1.2.3/8, action: count}]", "did you mean 10.0.0.0/8?"),
+        ("record: [{address: example.com, action: count}]", "\"example.com\" is not a network"),
+        ("record: [{address: 10.0.0.0/, action: count}]", "is not a network"),
+        ("record: [{address: 10.0.0.0/+8, action: count}]", "is not a network"),
+        ("record: [{port: 0, action: count}]", "record[0].port (line 1): \"0\" is not a port from 1 to 65535"),
+        ("record: [{port: 65536, action: count}]", "\"65536\" is not a port"),
+        ("record: [{port: 9-8, action: count}]", "\"9-8\" is not a port"),
+        ("record: [{port: +8, action: count}]", "\"+8\" is not a port"),
+        ("record: [{port: 8-, action: count}]", "\"8-\" is not a port"),
+        ("record: [{path: v1, action: count}]", "\"v1\" is not a path"),
+        ("record: [{path: '/a?b', action: count}]", "\"/a?b\" is not a path without query"),
+        ("record: [{path: '/a*b', action: count}]", "\"/a*b\" is not a path"),
+        ("record: [{method: 'GET POST', action: count}]", "\"GET POST\" is not one method"),
+        ("record: [{method: '*', action: count}]", "\"*\" is not one method"),
+        ("record: [{direction: both, action: count}]", "\"both\" is not outbound or inbound"),
+        ("record: {host: a}", "record (line 1): a mapping is not a list"),
+        ("record: [ignore]", "record[0] (line 1): \"ignore\" is not a mapping"),
+        ("headers: [a]", "headers (line 1): a list is not a mapping"),
+        ("headers: {requests: [a]}", "headers.requests (line 1): unknown key; did you mean request?"),
+        ("headers: {request: a}", "headers.request (line 1): \"a\" is not a list"),
+        ("headers: {request: ['a b']}", "headers.request[0] (line 1): \"a b\" is not a header's name"),
+        ("headers: {response: [Set-Cookie]}", "headers.response[0] (line 1): \"Set-Cookie\" carries credentials"),
+        ("query: [a=b]", "query[0] (line 1): \"a=b\" is not a query parameter's name"),
+        ("query: [api_key]", "query[0] (line 1): \"api_key\" may carry a credential"),
+        ("propagation: [{host: a, inject: 'no'}]", "propagation[0].inject (line 1): \"no\" is not true or false"),
+        ("propagation: [{host: a, action: count}]", "propagation[0].action (line 1): unknown key"),
+        ("trust: {host: [a]}", "trust.host (line 1): unknown key; did you mean hosts?"),
+        ("trust: {hosts: ['a..b']}", "trust.hosts[0] (line 1): \"a..b\" is not a host name"),
+        ("trust: {addresses: [10.0.0.0-10.0.0.9]}", "trust.addresses[0] (line 1): "),
+        ("context: drop", "context (line 1): \"drop\" is not continue, link or ignore"),
+        ("probes: {paths: [healthz]}", "probes.paths[0] (line 1): \"healthz\" is not a path"),
+        ("[]", "the file (line 1): a list is not a mapping"),
+        ("record", "the file (line 1): \"record\" is not a mapping"),
+        (
+            "record: [{action: count}, {host: a, action: count}]",
+            "record[1] (line 1): is never reached: [0] matches all",
+        ),
+        ("propagation:\n- host: a\n- host: A\n  inject: false", "propagation[1] (line 3): is never reached: [0]"),
+    ];
+    for (text, expected) in table {
+        let problems = parse(text).unwrap_err();
+        assert!(problems.len() == 1 && problems[0].contains(expected), "{text}: {expected}\n{problems:#?}");
+    }
+}
+
+#[test]
+fn all_problems_come_at_once_up_to_a_bound() {
+    let text = "context: x\nrecord:\n  - port: x\n    pth: /\n  - action: x\nquery: [1, token]\nheaders: {x: 1}";
+    let problems = parse(text).unwrap_err();
+    assert_eq!(problems.len(), 7, "{problems:#?}");
+    let many = format!("query: [{}]", "a=b,".repeat(999));
+    let problems = parse(&many).unwrap_err();
+    assert_eq!((problems.len(), problems[50].as_str()), (51, "and 949 more"));
+    let long = format!("context: {}", "é".repeat(10_000));
+    assert!(parse(&long).unwrap_err()[0].len() < 300);
+    let rules = |count: usize| format!("query: [{}]", (0..count).map(|n| format!("q{n},")).collect::<String>());
+    assert_eq!(parse(&rules(1000)).unwrap().query.len(), 1000);
+    assert!(parse(&rules(1001)).unwrap_err()[0].contains("1001 entries; accepted: up to 1000"));
+}
+
+#[test]
+fn a_name_that_smells_of_a_credential_can_never_be_listed() {
+    for name in [
+        "authorization",
+        "Proxy-Authorization",
+        "cookie",
+        "set-cookie",
+        "x-api-key",
+        "api-key",
+        "apikey",
+        "x-goog-api-key",
+        "ocp-apim-subscription-key",
+        "x-functions-key",
+        "x-amz-security-token",
+        "x-auth-token",
+        "x-access-token",
+        "x-forwarded-authorization",
+        "private-token",
+        "x-vault-token",
+        "x-client-secret",
+        "x-hub-signature-256",
+        "x-goog-iap-jwt-assertion",
+        "x-amzn-oidc-accesstoken",
+        "mcp-session-id",
+    ] {
+        assert!(parse(&format!("headers: {{request: [{name}]}}")).is_err(), "{name}");
+        assert!(parse(&format!("headers: {{response: [{name}]}}")).is_err(), "{name}");
+    }
+    for name in [
+        "key",
+        "accessToken",
+        "client_secret",
+        "X-Amz-Signature",
+        "sig",
+        "code",
+        "password",
+        "auth",
+        "X-Amz-Credential",
+    ] {
+        assert!(parse(&format!("query: [{name}]")).is_err(), "{name}");
+    }
+    for name in
+        ["x-request-id", "x-ratelimit-remaining-tokens", "idempotency-key", "openai-processing-ms", "retry-after"]
+    {
+        assert!(parse(&format!("headers: {{request: [{name}]}}")).is_ok(), "{name}");
+    }
+}

@@ -1,0 +1,292 @@
+use rand::rngs::SmallRng;
+use rand::{Rng, SeedableRng};
+
+use super::*;
+use crate::config::rules::{Cidr, HostPattern, PathPattern, PortRange, PropagationRule, RecordRule};
+
+const CALL: Subject<'_> = Subject {
+    direction: Direction::Outbound,
+    address: IpAddr::V4(std::net::Ipv4Addr::new(93, 184, 216, 34)),
+    port: 443,
+    host: Some("api.example.com"),
+    method: "POST",
+    path: "/v1/chat/completions",
+    content_type: Some(b"application/json"),
+    user_agent: None,
+};
+
+fn recording(rules: impl IntoIterator<Item = (Matcher, Action)>) -> Policy {
+    let record = rules.into_iter().map(|(matcher, action)| RecordRule { matcher, action }).collect();
+    Policy::new(Rules { record, ..Rules::default() })
+}
+
+#[test]
+fn without_rules_everything_is_recorded_injected_and_outside() {
+    let policy = Policy::default();
+    assert_eq!(policy.verdict(&CALL), Verdict::Record);
+    assert!(policy.injects(&CALL) && !policy.inside(None, CALL.address));
+    assert_eq!(policy.external_context(), ExternalContext::Continue);
+    assert!(policy.captured_request_headers().is_empty() && policy.captured_response_headers().is_empty());
+    assert!(!policy.keeps_query_value("page"));
+}
+
+#[test]
+fn each_condition_of_a_matcher_holds_or_the_rule_does_not_match() {
+    let matcher = Matcher {
+        host: Some(HostPattern::Below(".example.com".into())),
+        address: Cidr::new(CALL.address, 16),
+        port: Some(PortRange { first: 400, last: 500 }),
+        path: Some(PathPattern::Begins("/v1/".into())),
+        method: Some("POST".into()),
+        direction: Some(Direction::Outbound),
+    };
+    let policy = recording([(matcher, Action::Ignore)]);
+    let matching = [
+        CALL,
+        Subject { host: Some("API.Example.com:443"), ..CALL },
+        Subject { host: Some("user:x@api.example.com.:443"), ..CALL },
+        Subject { port: 400, ..CALL },
+        Subject { address: "::ffff:93.184.0.1".parse().unwrap(), ..CALL },
+        Subject { path: "/v1/", ..CALL },
+    ];
+    for call in matching {
+        assert_eq!(policy.verdict(&call), Verdict::Ignore, "{call:?}");
+    }
+    let others = [
+        Subject { direction: Direction::Inbound, ..CALL },
+        Subject { address: "93.185.0.1".parse().unwrap(), ..CALL },
+        Subject { port: 501, ..CALL },
+        Subject { host: Some("example.com"), ..CALL },
+        Subject { host: Some("api.example.com.evil"), ..CALL },
+        Subject { host: None, ..CALL },
+        Subject { method: "post", ..CALL },
+        Subject { method: "", path: "", ..CALL },
+        Subject { path: "/v2/v1/", ..CALL },
+    ];
+    for call in others {
+        assert_eq!(policy.verdict(&call), Verdict::Record, "{call:?}");
+    }
+}
+
+/// Each rule's verdict alone says what the list must say: the first that does not pass the call by.
+#[test]
+fn the_first_rule_that_matches_decides_whatever_stands_behind_it() {
+    let mut random = SmallRng::seed_from_u64(7);
+    let actions = [Action::Record, Action::Count, Action::Ignore];
+    let verdicts = [Verdict::Record, Verdict::Count, Verdict::Ignore];
+    for _ in 0..5_000 {
+        let rules: Vec<_> = (0..random.random_range(0..6))
+            .map(|_| {
+                let first = random.random_range(1..20);
+                let port = Some(PortRange { first, last: first + random.random_range(0..5) });
+                let host =
+                    random.random::<bool>().then(|| HostPattern::Is(["a", "b"][random.random_range(0..2)].into()));
+                (Matcher { port, host, ..Matcher::default() }, random.random_range(0..3))
+            })
+            .collect();
+        let policy = recording(rules.iter().map(|(matcher, action)| (matcher.clone(), actions[*action])));
+        let host = ["a", "b"][random.random_range(0..2)];
+        let call = Subject { port: random.random_range(1..25), host: Some(host), ..CALL };
+        let expected = rules.iter().find(|(matcher, _)| {
+            let port = matcher.port.unwrap();
+            (port.first..=port.last).contains(&call.port)
+                && matcher.host.as_ref().is_none_or(|pattern| pattern.to_string() == host)
+        });
+        assert_eq!(policy.verdict(&call), expected.map_or(Verdict::Record, |(_, action)| verdicts[*action]));
+        // What covers another rule hides it.
+        for (wide, _) in &rules {
+            for (narrow, _) in rules.iter().filter(|(narrow, _)| wide.covers(narrow)) {
+                assert!(!matches(narrow, &call, Some(host)) || matches(wide, &call, Some(host)));
+            }
+        }
+    }
+}
+
+#[test]
+fn headers_are_written_unless_the_first_matching_rule_says_no() {
+    let rule = |host: HostPattern, inject| PropagationRule {
+        matcher: Matcher { host: Some(host), ..Matcher::default() },
+        inject,
+    };
+    let propagation = vec![
+        rule(HostPattern::Is("api.example.com".into()), true),
+        rule(HostPattern::Below(".example.com".into()), false),
+    ];
+    let policy = Policy::new(Rules { propagation, ..Rules::default() });
+    for (host, expected) in [("api.example.com:80", true), ("b.example.com", false), ("example.com", true)] {
+        assert_eq!(policy.injects(&Subject { host: Some(host), ..CALL }), expected, "{host}");
+    }
+    assert!(policy.injects(&Subject { host: None, ..CALL }));
+}
+
+#[test]
+fn inside_are_private_and_listed_addresses_and_names_that_were_verified() {
+    let policy = Policy::new(Rules {
+        trusted_hosts: vec![HostPattern::Below(".internal.example".into())],
+        trusted_addresses: vec![Cidr::new("203.0.113.0".parse().unwrap(), 24).unwrap()],
+        ..Rules::default()
+    });
+    let inside = |address: &str| policy.inside(None, address.parse().unwrap());
+    for address in [
+        "127.0.0.1",
+        "127.9.9.9",
+        "::1",
+        "10.0.0.1",
+        "172.16.0.1",
+        "172.31.255.255",
+        "192.168.1.1",
+        "100.64.0.1",
+        "fd00::1",
+        "fc00::1",
+        "::ffff:10.0.0.1",
+        "203.0.113.9",
+        "::ffff:203.0.113.9",
+    ] {
+        assert!(inside(address), "{address}");
+    }
+    for address in [
+        "1.1.1.1",
+        "172.32.0.1",
+        "203.0.114.1",
+        "169.254.169.254",
+        "fe80::1",
+        "100.128.0.1",
+        "0.0.0.0",
+        "2001:db8::1",
+        "::ffff:1.1.1.1",
+    ] {
+        assert!(!inside(address), "{address}");
+    }
+    let public = "1.1.1.1".parse().unwrap();
+    for (name, expected) in [
+        ("a.internal.example", true),
+        ("A.INTERNAL.EXAMPLE.", true),
+        ("internal.example", false),
+        ("a.svc.cluster.local", false),
+        ("localhost", false),
+    ] {
+        assert_eq!(policy.inside(Some(name), public), expected, "{name}");
+    }
+}
+
+#[test]
+fn probes_are_inbound_and_known_by_agent_or_by_a_listed_path() {
+    let policy = Policy::new(Rules { probe_paths: vec![PathPattern::Is("/healthz".into())], ..Rules::default() });
+    let call = |method, path, agent: Option<&'static str>| Subject {
+        direction: Direction::Inbound,
+        method,
+        path,
+        user_agent: agent.map(str::as_bytes),
+        ..CALL
+    };
+    for probe in [
+        call("GET", "/healthz", None),
+        call("HEAD", "/healthz", Some("curl/8")),
+        call("GET", "/any", Some("kube-probe/1.34")),
+        call("POST", "/grpc.health.v1.Health/Check", Some("grpc-go/1.7")),
+        call("GET", "/", Some("GoogleHC/1.0")),
+        call("GET", "/", Some("ELB-HealthChecker/2.0")),
+        call("GET", "/", Some("Consul Health Check")),
+    ] {
+        assert_eq!(policy.verdict(&probe), Verdict::Probe, "{probe:?}");
+        assert_eq!(policy.verdict(&Subject { direction: Direction::Outbound, ..probe }), Verdict::Record);
+    }
+    for other in [
+        call("POST", "/healthz", None),
+        call("GET", "/healthz/more", None),
+        call("GET", "/metrics", Some("Prometheus/3.5")),
+        call("GET", "/", Some("my kube-probe/1")),
+    ] {
+        assert_eq!(policy.verdict(&other), Verdict::Record, "{other:?}");
+    }
+    let path = Some(PathPattern::Is("/healthz".into()));
+    let recorded = recording([(Matcher { path, ..Matcher::default() }, Action::Record)]);
+    assert_eq!(recorded.verdict(&call("GET", "/healthz", Some("kube-probe/1"))), Verdict::Record, "a rule wins");
+}
+
+#[test]
+fn the_agents_own_telemetry_is_recognised_and_calls_beside_it_are_not() {
+    let json = Some("application/json");
+    let post = |host, path, content| (host, "POST", path, content);
+    let table = [
+        ("otlp", post("10.0.0.9:4318", "/v1/traces", Some("application/x-protobuf"))),
+        ("otlp", post("c", "/v1/metrics", Some("Application/JSON; charset=utf-8"))),
+        ("otlp", post("c", "/base/v1/logs", json)),
+        ("otlp", post("c", "/opentelemetry.proto.collector.logs.v1.LogsService/Export", Some("application/grpc"))),
+        ("zipkin", post("c:9411", "/api/v2/spans", json)),
+        ("openai_agents", post("api.openai.com", "/v1/traces/ingest", json)),
+        ("statsig", ("statsigapi.net", "GET", "/v1/initialize", None)),
+        ("statsig", post("events.statsigapi.net", "/v1/rgstr", json)),
+        ("statsig", post("API.STATSIG.COM:443", "/v1/log_event", json)),
+        ("statsig", ("featureassets.org", "GET", "/x", None)),
+        ("statsig", post("prodregistryv2.org", "/v1/rgstr", json)),
+        ("sentry", post("o1.ingest.sentry.io", "/api/42/envelope/", Some("application/x-sentry-envelope"))),
+        ("sentry", post("o1.ingest.us.sentry.io", "/api/42/store/", json)),
+        ("sentry", post("sentry.mine.example", "/api/42/envelope/", None)),
+        ("posthog", post("us.i.posthog.com", "/batch/", json)),
+        ("posthog", post("app.posthog.com", "/capture/", json)),
+        ("datadog", post("http-intake.logs.datadoghq.eu", "/api/v2/logs", json)),
+        ("datadog", post("trace.agent.datadoghq.com", "/api/v0.2/traces", None)),
+        ("datadog", ("localhost:8126", "PUT", "/v0.5/traces", Some("application/msgpack"))),
+        ("datadog", post("localhost:8126", "/telemetry/proxy/api/v2/apmtelemetry", json)),
+        ("segment", post("api.segment.io", "/v1/batch", json)),
+        ("honeycomb", post("api.honeycomb.io", "/1/batch/mine", json)),
+        ("langsmith", post("api.smith.langchain.com", "/runs/multipart", Some("multipart/form-data"))),
+        ("langsmith", post("eu.api.smith.langchain.com", "/runs/batch", json)),
+        ("langsmith", post("smith.mine.example", "/api/v1/runs/batch", json)),
+        ("langfuse", post("cloud.langfuse.com", "/api/public/ingestion", json)),
+        ("langfuse", post("cloud.langfuse.com", "/api/public/otel/v1/traces", None)),
+    ];
+    let call = |(host, method, path, content): (&'static str, _, _, Option<&'static str>)| Subject {
+        host: Some(host),
+        method,
+        path,
+        content_type: content.map(str::as_bytes),
+        ..CALL
+    };
+    let policy = Policy::default();
+    for (kind, request) in table {
+        assert_eq!(policy.verdict(&call(request)), Verdict::Telemetry(kind), "{request:?}");
+        let inbound = Subject { direction: Direction::Inbound, ..call(request) };
+        assert_eq!(policy.verdict(&inbound), Verdict::Record, "the agent's, not what others send to it");
+        let all = recording([(Matcher::default(), Action::Record)]);
+        assert_eq!(all.verdict(&call(request)), Verdict::Record, "a rule wins");
+    }
+    let calls = [
+        post("api.openai.com", "/v1/chat/completions", json),
+        post("api.example.com", "/v1/traces", Some("text/plain")),
+        ("api.example.com", "GET", "/v1/logs", json),
+        post("api.example.com", "/v1/traces/ingest", json),
+        post("notstatsig.com", "/v1/x", json),
+        post("statsig.com.evil.example", "/v1/x", json),
+        ("sentry.io", "GET", "/api/0/projects/", None),
+        post("shop.example", "/api/1/store/", json),
+        post("shop.example", "/api/1/2/envelope/", json),
+        ("app.posthog.com", "GET", "/api/projects", None),
+        ("api.datadoghq.com", "GET", "/api/v1/query", None),
+        ("api.honeycomb.io", "GET", "/1/queries/x", None),
+        ("api.smith.langchain.com", "POST", "/runs/query", json),
+        post("langgraph.mine.example", "/runs/batch", json),
+        ("cloud.langfuse.com", "GET", "/api/public/traces", None),
+        ("", "", "", None),
+    ];
+    for request in calls {
+        assert_eq!(policy.verdict(&call(request)), Verdict::Record, "{request:?}");
+    }
+}
+
+#[test]
+fn a_bare_host_has_neither_port_nor_brackets() {
+    for (authority, host) in [
+        ("example.com", "example.com"),
+        ("example.com.:443", "example.com"),
+        ("[::1]:80", "::1"),
+        ("[::1", "::1"),
+        ("::1", "::1"),
+        ("u:p@h:1", "h"),
+        (":80", ""),
+        ("", ""),
+    ] {
+        assert_eq!(bare_host(authority), host, "{authority}");
+    }
+}
