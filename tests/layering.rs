@@ -9,8 +9,9 @@ use std::path::{Path, PathBuf};
 /// Lowest first. A module may use what is named beside it, and what stands above it in its own folder.
 const MAY_USE: &[(&str, &[&str])] = &[
     ("telemetry", &[]),
-    ("config", &["trace"]), // the assembly names resource attributes
-    ("trace", &["telemetry"]),
+    ("budget", &["telemetry"]), // shows what it has lent, and asks the kernel for our memory
+    ("config", &["trace"]),     // the assembly names resource attributes
+    ("trace", &["budget", "telemetry"]),
     ("net", &["telemetry"]),
     ("detect", &["net"]),
     ("check", &[]),
@@ -19,9 +20,9 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("proxy", &["telemetry", "trace", "net", "detect", "check", "stack"]),
     ("otlp", &["trace"]),
     ("exporters", &["telemetry", "trace", "net", "otlp", "config"]),
-    ("pipeline", &["telemetry", "trace", "otlp", "exporters"]),
-    ("admin", &["telemetry"]),
-    ("app", &["telemetry", "config", "trace", "net", "proxy", "otlp", "exporters", "pipeline", "admin"]),
+    ("pipeline", &["budget", "telemetry", "trace", "otlp", "exporters"]),
+    ("admin", &["budget", "telemetry"]),
+    ("app", &["budget", "telemetry", "config", "trace", "net", "proxy", "otlp", "exporters", "pipeline", "admin"]),
     ("cli", &["app", "check", "config", "telemetry"]),
 ];
 

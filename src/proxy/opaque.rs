@@ -19,6 +19,7 @@ use crate::detect::client_hello::ClientHello;
 use crate::net::Target;
 use crate::net::linked::Abort;
 use crate::stack;
+use crate::telemetry::Sharded;
 use crate::trace::{ActiveSpan, End, Span, propagation, semconv};
 
 /// Copies until both sides have closed, or one was reset.
@@ -32,7 +33,9 @@ pub(super) async fn pass(
     (upstream, from_upstream): (TcpStream, Bytes),
 ) {
     let span = ActiveSpan::new(span(target, reason, hello, begun), proxy.sink.clone());
-    let counted = Counted { sent: AtomicU64::new(0), received: AtomicU64::new(0), span: &span };
+    let metrics = &proxy.metrics;
+    let counted =
+        Counted { sent: Count::new(&metrics.bytes_sent), received: Count::new(&metrics.bytes_received), span: &span };
     let (client_done, upstream_done) = (AtomicBool::new(false), AtomicBool::new(false));
     let up = pin!(copy(&client, &upstream, from_client, &counted.sent, &client_done));
     let down = pin!(copy(&upstream, &client, from_upstream, &counted.received, &upstream_done));
@@ -75,14 +78,31 @@ fn span(target: &Target, reason: Reason, hello: Option<&ClientHello>, begun: Sys
 
 /// Writes the byte counts into the span however the copying ends.
 struct Counted<'a> {
-    sent: AtomicU64,
-    received: AtomicU64,
+    sent: Count<'a>,
+    received: Count<'a>,
     span: &'a ActiveSpan,
+}
+
+/// The bytes of one direction: of this connection, and of all.
+struct Count<'a> {
+    own: AtomicU64,
+    all: &'a Sharded,
+}
+
+impl<'a> Count<'a> {
+    fn new(all: &'a Sharded) -> Self {
+        Self { own: AtomicU64::new(0), all }
+    }
+
+    fn add(&self, bytes: usize) {
+        self.own.fetch_add(bytes as u64, Ordering::Relaxed);
+        self.all.add(bytes as u64);
+    }
 }
 
 impl Drop for Counted<'_> {
     fn drop(&mut self) {
-        let count = |counter: &AtomicU64| i64::try_from(counter.load(Ordering::Relaxed)).unwrap_or(i64::MAX);
+        let count = |count: &Count| i64::try_from(count.own.load(Ordering::Relaxed)).unwrap_or(i64::MAX);
         let (sent, received) = (count(&self.sent), count(&self.received));
         self.span.update(|span| {
             span.push(semconv::SIDETRACE_BYTES_SENT, sent);
@@ -138,11 +158,11 @@ async fn copy(
     from: &TcpStream,
     to: &TcpStream,
     first: Bytes,
-    count: &AtomicU64,
+    count: &Count<'_>,
     done: &AtomicBool,
 ) -> Result<(), Failed> {
     write(to, &first).await.map_err(Failed::writing)?;
-    count.fetch_add(first.len() as u64, Ordering::Relaxed);
+    count.add(first.len());
     drop(first);
     loop {
         from.readable().await.map_err(Failed::reading)?;
@@ -152,7 +172,7 @@ async fn copy(
             Ok(0) => break,
             Ok(length) => {
                 write(to, buffer.0.get(..length).unwrap_or_default()).await.map_err(Failed::writing)?;
-                count.fetch_add(length as u64, Ordering::Relaxed);
+                count.add(length);
             }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
             Err(error) => return Err(Failed::reading(error)),
