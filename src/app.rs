@@ -50,7 +50,7 @@ pub fn run(assembled: &Assembled, log: LogFilter) -> io::Result<()> {
         metrics.clone(),
     );
     let operators = Operators::new(assembled, metrics.clone(), budget.clone(), log);
-    info!(limit = memory.limit, "memory");
+    info!(limit = memory.limit, "memory limit");
     let telemetry = TelemetryPlane::start(config, source, metrics.clone(), (budget, memory))?;
     let proxy = Proxy {
         connector,

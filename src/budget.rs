@@ -44,6 +44,15 @@ impl Use {
             Use::Queue => "queue",
         }
     }
+
+    /// The most of a budget that this use may have. A queue that a dead backend leaves full must not starve the stages
+    /// before it, where calls are counted.
+    fn most(self, size: u64) -> u64 {
+        match self {
+            Use::Sink => size,
+            Use::Queue => size / 4 * 3,
+        }
+    }
 }
 
 // A cache line of its own: workers write to it, and all of them read what stands beside it.
@@ -134,8 +143,9 @@ impl Loan {
     pub fn grow(&mut self, bytes: usize) -> bool {
         let (bytes, account) = (bytes as u64, self.budget.account(self.purpose));
         // Added first: of two that ask for the last bytes at once both may be refused, but never both served.
-        account.lent.fetch_add(bytes, Ordering::Relaxed);
-        let granted = self.budget.lent() <= self.budget.size;
+        let own = account.lent.fetch_add(bytes, Ordering::Relaxed).saturating_add(bytes);
+        let size = self.budget.size;
+        let granted = own <= self.purpose.most(size) && self.budget.lent() <= size;
         if granted {
             self.bytes += bytes;
         } else {
@@ -209,6 +219,14 @@ mod tests {
         budget.expose(&mut text);
         let text = text.into_text();
         assert!(text.contains("sidetrace_budget_refused_total{use=\"sink\"} 2\n"), "{text}");
+    }
+
+    #[test]
+    fn a_full_queue_leaves_room_for_what_comes_before_it() {
+        let budget = Budget::of(2000);
+        let queue = budget.lend(750, Use::Queue);
+        assert!(queue.is_some() && budget.lend(1, Use::Queue).is_none());
+        assert!(budget.lend(250, Use::Sink).is_some());
     }
 
     #[test]

@@ -80,7 +80,7 @@ mod tests {
     #[test]
     fn bytes_bound_the_queue_where_the_number_does_not_and_a_batch_under_way_holds_its_own() {
         let (metrics, size) = (Metrics::default(), spans(1)[0].size() as u64);
-        let budget = Budget::of(2 * (3 * size + size / 2));
+        let budget = Budget::of(2 * (4 * size + 4));
         let mut buffer = Buffer::new(100, &budget);
         buffer.push(spans(2), &metrics);
         buffer.push(spans(3), &metrics);

@@ -132,7 +132,7 @@ pub struct Metrics {
     pub bytes_sent: Sharded,
     /// Bytes from upstream to clients.
     pub bytes_received: Sharded,
-    /// Spans handed to the queue, or lost at its door.
+    /// Spans handed to the queue, or lost at its door, or shed as they began.
     pub spans_created: Counter,
     /// Spans that a backend has taken.
     pub spans_exported: Counter,
@@ -238,7 +238,8 @@ impl Metrics {
     }
 
     fn expose_spans(&self, text: &mut Exposition) {
-        text.counter("sidetrace_spans_created_total", "Spans begun by the proxy.", self.spans_created.value());
+        let help = "Spans finished by the proxy, or shed as they began.";
+        text.counter("sidetrace_spans_created_total", help, self.spans_created.value());
         text.counter("sidetrace_spans_exported_total", "Spans that a backend has taken.", self.spans_exported.value());
         let name = "sidetrace_spans_dropped_total";
         text.family(name, "counter", "Spans lost, by stage and reason.");

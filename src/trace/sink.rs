@@ -121,8 +121,8 @@ impl SpanSink {
         if !kept {
             queue.waiting.fetch_sub(1, Ordering::AcqRel);
             queue.metrics.lost(Loss::SinkBudget, 1);
-            return;
         }
+        // Even if this one was not kept: another worker's may have come behind it meanwhile, and counts on us.
         if before == 0 {
             queue.some.notify_one();
         }
@@ -198,7 +198,7 @@ mod tests {
         assert_eq!(source.drain().len(), 2);
         sink.send(span());
         assert_eq!(source.drain().len(), 1, "room again after a drain");
-        assert!(budget.lend(2 * span().size(), Use::Queue).is_some(), "what was drained is given back");
+        assert!(budget.lend(2 * span().size(), Use::Sink).is_some(), "what was drained is given back");
     }
 
     #[tokio::test]
