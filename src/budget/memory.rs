@@ -71,11 +71,11 @@ impl Version {
         }
     }
 
-    /// In `memory.stat`: cached files that nobody has used for some time, descendants included.
-    fn idle_cache(self) -> &'static str {
+    /// In `memory.stat`: pages of files, which are taken back before any process is ended. Descendants included.
+    fn cache(self) -> [&'static str; 2] {
         match self {
-            Version::V1 => "total_inactive_file",
-            Version::V2 => "inactive_file",
+            Version::V1 => ["total_active_file", "total_inactive_file"],
+            Version::V2 => ["active_file", "inactive_file"],
         }
     }
 }
@@ -111,15 +111,16 @@ fn own_group(line: &str) -> Option<(Version, &str)> {
     }
 }
 
-/// What cannot be had back at once. The idle cache can; its size is looked up only where it could matter, for the kernel
+/// What cannot be taken back. The cache of files can; its size is looked up only where it could matter, for the kernel
 /// adds it up over all processors.
 fn used(version: Version, limit: u64, read: impl Fn(&str) -> Option<String>) -> Option<u64> {
     let current: u64 = read(version.current())?.trim().parse().ok()?;
     if current < limit / 2 {
         return Some(current);
     }
-    let idle = read("memory.stat").and_then(|text| field(&text, version.idle_cache()));
-    Some(current.saturating_sub(idle.unwrap_or(0)))
+    let stat = read("memory.stat").unwrap_or_default();
+    let cache: u64 = version.cache().iter().filter_map(|name| field(&stat, name)).sum();
+    Some(current.saturating_sub(cache))
 }
 
 fn field(text: &str, name: &str) -> Option<u64> {
@@ -192,13 +193,13 @@ mod tests {
     }
 
     #[test]
-    fn what_is_in_use_leaves_out_the_idle_cache() {
+    fn what_is_in_use_leaves_out_the_cache_of_files() {
         let read = |file: &str| match file {
             "memory.current" => Some("900\n".to_owned()),
             "memory.stat" => Some("anon 100\nfile 800\ninactive_file 700\nactive_file 100\n".to_owned()),
             _ => None,
         };
-        assert_eq!(used(Version::V2, 1000, read), Some(200));
+        assert_eq!(used(Version::V2, 1000, read), Some(100));
         assert_eq!(used(Version::V2, 10_000, read), Some(900), "far from the limit");
         assert_eq!(used(Version::V1, 1000, read), None);
     }
