@@ -17,8 +17,9 @@ RUN mkdir src benches \
     && cargo build --release --locked --bin sidetrace \
     && rm -r src
 COPY src src
-# A checkout may be older than the layer above, and cargo goes by the time.
-RUN touch src/lib.rs src/main.rs && cargo build --release --locked --bin sidetrace
+# Shown by `sidetrace_build_info`. A checkout may be older than the layer above, and cargo goes by the time.
+ARG REVISION=unknown
+RUN export SIDETRACE_COMMIT="${REVISION}" && touch src/lib.rs src/main.rs && cargo build --release --locked --bin sidetrace
 
 FROM ${INIT_BASE} AS init
 # The package brings both flavours, nft and legacy; the script picks the one that works.

@@ -1,6 +1,10 @@
-//! What the pod may ask: `/live`, `/ready`, `/metrics`. Nothing here changes anything.
+//! What may be asked, and by whom: the pod's health port (`/live`, `/ready`, `/metrics`, and, if switched on, an orderly
+//! quit), and behind a Unix socket of our own user [`control`], which may change things.
+
+pub mod control;
 
 use std::convert::Infallible;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -12,22 +16,30 @@ use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpListener;
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
+use crate::budget::Budget;
 use crate::telemetry::Metrics;
+use crate::telemetry::exposition::Exposition;
 
 /// What the answers are made of.
 #[derive(Debug)]
 pub struct Health {
     ready: AtomicBool,
     metrics: Arc<Metrics>,
+    budget: Arc<Budget>,
+    quit: CancellationToken,
+    quit_endpoint: bool,
 }
 
 impl Health {
-    /// Not ready yet.
-    pub fn new(metrics: Arc<Metrics>) -> Self {
-        Self { ready: AtomicBool::new(false), metrics }
+    /// Not ready yet. `quit` begins the drain, which the health port may do only with `quit_endpoint`.
+    pub fn new(metrics: Arc<Metrics>, budget: Arc<Budget>, quit: CancellationToken, quit_endpoint: bool) -> Self {
+        Self { ready: AtomicBool::new(false), metrics, budget, quit, quit_endpoint }
     }
 
     /// Redirected traffic is served from now on, or no longer.
@@ -35,31 +47,60 @@ impl Health {
         self.ready.store(ready, Ordering::Release);
     }
 
-    fn answer(&self, request: &Request<Incoming>) -> Response<Full<Bytes>> {
-        let (status, kind, body) = match (request.method(), request.uri().path()) {
-            (&Method::GET | &Method::HEAD, "/live") => (StatusCode::OK, TEXT, "live\n".into()),
-            (&Method::GET | &Method::HEAD, "/ready") if self.ready.load(Ordering::Acquire) => {
-                (StatusCode::OK, TEXT, "ready\n".into())
+    fn answer(&self, request: &Request<Incoming>, peer: SocketAddr) -> Answer {
+        match (request.method(), request.uri().path()) {
+            (&Method::POST, "/quitquitquit") if self.quit_endpoint => {
+                if peer.ip().to_canonical().is_loopback() {
+                    self.quit()
+                } else {
+                    answer(StatusCode::FORBIDDEN, TEXT, "from this pod's loopback only\n")
+                }
             }
-            (&Method::GET | &Method::HEAD, "/ready") => (StatusCode::SERVICE_UNAVAILABLE, TEXT, "not ready\n".into()),
-            (&Method::GET | &Method::HEAD, "/metrics") => (StatusCode::OK, PROMETHEUS, self.metrics.prometheus()),
-            (_, "/live" | "/ready" | "/metrics") => (StatusCode::METHOD_NOT_ALLOWED, TEXT, "GET or HEAD\n".into()),
-            _ => (StatusCode::NOT_FOUND, TEXT, "/live, /ready, /metrics\n".into()),
-        };
-        let mut answer = Response::new(Full::new(Bytes::from(body)));
-        *answer.status_mut() = status;
-        answer.headers_mut().insert(header::CONTENT_TYPE, header::HeaderValue::from_static(kind));
-        answer
+            (_, "/quitquitquit") if self.quit_endpoint => answer(StatusCode::METHOD_NOT_ALLOWED, TEXT, "POST\n"),
+            _ => self.look(request).unwrap_or_else(|| answer(StatusCode::NOT_FOUND, TEXT, "/live, /ready, /metrics\n")),
+        }
+    }
+
+    /// What can be asked without changing anything.
+    fn look(&self, request: &Request<Incoming>) -> Option<Answer> {
+        let path = request.uri().path();
+        if !matches!(path, "/live" | "/ready" | "/metrics") {
+            return None;
+        }
+        if !matches!(*request.method(), Method::GET | Method::HEAD) {
+            return Some(answer(StatusCode::METHOD_NOT_ALLOWED, TEXT, "GET or HEAD\n"));
+        }
+        Some(match path {
+            "/live" => answer(StatusCode::OK, TEXT, "live\n"),
+            "/metrics" => answer(StatusCode::OK, PROMETHEUS, self.prometheus()),
+            _ if self.ready.load(Ordering::Acquire) => answer(StatusCode::OK, TEXT, "ready\n"),
+            _ => answer(StatusCode::SERVICE_UNAVAILABLE, TEXT, "not ready\n"),
+        })
+    }
+
+    /// Begins the drain, as SIGTERM does. Asked again it says the same.
+    fn quit(&self) -> Answer {
+        if !self.quit.is_cancelled() {
+            tracing::info!("told to quit");
+        }
+        self.quit.cancel();
+        answer(StatusCode::ACCEPTED, TEXT, "draining\n")
+    }
+
+    fn prometheus(&self) -> String {
+        let mut text = Exposition::default();
+        self.metrics.expose(&mut text);
+        self.budget.expose(&mut text);
+        text.into_text()
     }
 }
 
 /// Serves until the task is dropped. A stranger can hold at most a few connections, each for a short time.
-pub async fn serve(listener: TcpListener, health: Arc<Health>) {
-    let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+pub async fn serve(listener: TcpListener, health: Arc<Health>, connections: Connections) {
     loop {
-        let Ok(place) = places.clone().acquire_owned().await else { return };
-        let stream = match listener.accept().await {
-            Ok((stream, _)) => stream,
+        let Some(place) = connections.place().await else { return };
+        let (stream, peer) = match listener.accept().await {
+            Ok(accepted) => accepted,
             Err(error) => {
                 tracing::warn!(%error, "health port");
                 tokio::time::sleep(PAUSE).await;
@@ -67,11 +108,52 @@ pub async fn serve(listener: TcpListener, health: Arc<Health>) {
             }
         };
         let health = health.clone();
-        tokio::spawn(async move {
+        connections.serve(place, stream, move |request| {
+            let answer = health.answer(&request, peer);
+            async move { answer }
+        });
+    }
+}
+
+/// The connections of one listener: few, short, and answered to their end when we stop.
+#[derive(Clone, Debug)]
+pub struct Connections {
+    places: Arc<Semaphore>,
+    tasks: TaskTracker,
+    stop: CancellationToken,
+}
+
+impl Default for Connections {
+    fn default() -> Self {
+        let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+        Self { places, tasks: TaskTracker::new(), stop: CancellationToken::new() }
+    }
+}
+
+impl Connections {
+    /// Lets what is being answered come to its end.
+    pub async fn finish(self) {
+        self.stop.cancel();
+        self.tasks.close();
+        let _ = tokio::time::timeout(LAST_WORDS, self.tasks.wait()).await;
+    }
+
+    async fn place(&self) -> Option<OwnedSemaphorePermit> {
+        self.places.clone().acquire_owned().await.ok()
+    }
+
+    fn serve<S, A, F>(&self, place: OwnedSemaphorePermit, stream: S, answer: A)
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+        A: Fn(Request<Incoming>) -> F + Send + Sync + 'static,
+        F: Future<Output = Answer> + Send + 'static,
+    {
+        let stop = self.stop.clone();
+        self.tasks.spawn(async move {
             let _place = place;
             let service = service_fn(|request| {
-                let answer = health.answer(&request);
-                async move { Ok::<_, Infallible>(answer) }
+                let answer = answer(request);
+                async move { Ok::<_, Infallible>(answer.await) }
             });
             let connection = http1::Builder::new()
                 .timer(TokioTimer::new())
@@ -79,9 +161,26 @@ pub async fn serve(listener: TcpListener, health: Arc<Health>) {
                 .max_buf_size(16 * 1024)
                 .serve_connection(TokioIo::new(stream), service);
             // What a prober does wrong concerns only the prober.
-            let _ = tokio::time::timeout(LONGEST, connection).await;
+            let _ = tokio::time::timeout(LONGEST, async {
+                let mut connection = std::pin::pin!(connection);
+                tokio::select! {
+                    ended = &mut connection => return ended,
+                    () = stop.cancelled() => connection.as_mut().graceful_shutdown(),
+                }
+                connection.await
+            })
+            .await;
         });
     }
+}
+
+type Answer = Response<Full<Bytes>>;
+
+fn answer(status: StatusCode, kind: &'static str, body: impl Into<Bytes>) -> Answer {
+    let mut answer = Response::new(Full::new(body.into()));
+    *answer.status_mut() = status;
+    answer.headers_mut().insert(header::CONTENT_TYPE, header::HeaderValue::from_static(kind));
+    answer
 }
 
 const TEXT: &str = "text/plain; charset=utf-8";
@@ -89,4 +188,5 @@ const PROMETHEUS: &str = "text/plain; version=0.0.4; charset=utf-8";
 const MAX_CONNECTIONS: usize = 64;
 const PATIENCE: Duration = Duration::from_secs(5);
 const LONGEST: Duration = Duration::from_secs(300);
+const LAST_WORDS: Duration = Duration::from_secs(1);
 const PAUSE: Duration = Duration::from_millis(50);

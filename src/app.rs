@@ -3,6 +3,8 @@
 //! Two runtimes: the data plane's workers, and one thread for the telemetry plane, which outlives the data plane by the
 //! time that the last spans need.
 
+mod operators;
+
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,8 +16,10 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{error, info, warn};
 
-use crate::admin::{self, Health};
+use crate::budget::memory::Memory;
+use crate::budget::{self, Budget};
 use crate::config::Config;
+use crate::config::assembly::Assembled;
 use crate::exporters::Exporter;
 use crate::exporters::otlp::Otlp;
 use crate::net::{self, Connector, Direction, LoopGuard};
@@ -24,11 +28,13 @@ use crate::policy::{Policies, Policy};
 use crate::proxy::{self, Proxy};
 use crate::reload::Reload;
 use crate::stack::Settings;
-use crate::telemetry::Metrics;
+use crate::telemetry::{LogFilter, Metrics};
 use crate::{otlp, trace};
+use operators::Operators;
 
 /// Runs the sidecar until SIGTERM or SIGINT, then drains.
-pub fn run(config: &Config) -> io::Result<()> {
+pub fn run(assembled: &Assembled, log: LogFilter) -> io::Result<()> {
+    let config = &assembled.config;
     raise_open_files();
     let connector = Connector { mark: config.mark };
     connector.check().map_err(|error| {
@@ -37,9 +43,18 @@ pub fn run(config: &Config) -> io::Result<()> {
         io::Error::new(error.kind(), text)
     })?;
     let metrics = Arc::new(Metrics::default());
-    let (sink, source) =
-        trace::channel(config.batch.max_queue_size.max(SINK), config.batch.max_export_batch_size, metrics.clone());
-    let telemetry = TelemetryPlane::start(config, source, metrics.clone())?;
+    let memory = Memory::find(config.memory_limit);
+    let budget = Budget::of(memory.limit);
+    budget::look(&budget, &memory);
+    let (sink, source) = trace::channel_within(
+        budget.clone(),
+        config.batch.max_queue_size.max(SINK),
+        config.batch.max_export_batch_size,
+        metrics.clone(),
+    );
+    let operators = Operators::new(assembled, metrics.clone(), budget.clone(), log);
+    info!(limit = memory.limit, "memory limit");
+    let telemetry = TelemetryPlane::start(config, source, metrics.clone(), (budget, memory))?;
     let proxy = Proxy {
         connector,
         guard: Arc::new(LoopGuard::new(config.own_ports.clone())),
@@ -60,14 +75,15 @@ pub fn run(config: &Config) -> io::Result<()> {
         .thread_name("proxy")
         .enable_all()
         .build()?;
-    let outcome = runtime.block_on(data_plane(config, proxy, Arc::new(Health::new(metrics))));
+    let outcome = runtime.block_on(data_plane(assembled, proxy, operators));
     // Ends what is left after the deadline: its spans go to the sink as it drops.
     runtime.shutdown_timeout(Duration::from_secs(1));
     telemetry.stop(config.flush_timeout);
     outcome
 }
 
-async fn data_plane(config: &Config, proxy: Proxy, health: Arc<Health>) -> io::Result<()> {
+async fn data_plane(assembled: &Assembled, proxy: Proxy, mut operators: Operators) -> io::Result<()> {
+    let config = &assembled.config;
     // Before anything is served: a SIGTERM from now on drains, for PID 1 too, which has no default action.
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
@@ -81,10 +97,9 @@ async fn data_plane(config: &Config, proxy: Proxy, health: Arc<Health>) -> io::R
         listeners.extend(found.into_iter().map(|listener| (direction, listener)));
     }
     let reload = Reload::new(config.rules_file.clone(), proxy.settings.policies.clone(), proxy.metrics.clone())?;
+    operators.on_reload(reload.hook());
     tokio::spawn(reload.run());
-    let health_listener = net::listen_everywhere(config.health_port)
-        .map_err(|error| named("SIDETRACE_HEALTH_PORT", config.health_port, &error))?;
-    tokio::spawn(admin::serve(health_listener, health.clone()));
+    operators.start(assembled)?;
     let abort = CancellationToken::new();
     let connections = TaskTracker::new();
     let accepting: Vec<_> = listeners
@@ -93,7 +108,7 @@ async fn data_plane(config: &Config, proxy: Proxy, health: Arc<Health>) -> io::R
             tokio::spawn(accept(direction, listener, proxy.clone(), connections.clone(), abort.clone()))
         })
         .collect();
-    health.set_ready(true);
+    operators.health.set_ready(true);
     info!(
         version = env!("CARGO_PKG_VERSION"),
         outbound = config.outbound_port,
@@ -103,15 +118,17 @@ async fn data_plane(config: &Config, proxy: Proxy, health: Arc<Health>) -> io::R
         export = config.export.as_ref().and_then(|export| export.endpoint.authority()).map(|to| to.as_str()),
         "ready"
     );
+    let mut signals = 1;
     tokio::select! {
         _ = terminate.recv() => {}
         _ = interrupt.recv() => {}
+        () = operators.quit.cancelled() => signals = 0,
         ended = futures_util::future::select_all(accepting) => {
             error!("a listener stopped: {:?}", ended.0);
             return Err(io::Error::other("a listener stopped"));
         }
     }
-    health.set_ready(false);
+    operators.health.set_ready(false);
     info!(open = proxy.metrics.connections_open.value(), deadline = ?config.drain_timeout, "draining");
     proxy.drain.cancel();
     connections.close();
@@ -122,13 +139,20 @@ async fn data_plane(config: &Config, proxy: Proxy, health: Arc<Health>) -> io::R
         () = tokio::time::sleep(config.drain_timeout) => {
             warn!(open = proxy.metrics.connections_open.value(), "the drain's deadline passed: closing what is left");
         }
-        // A second signal is impatience.
-        _ = terminate.recv() => warn!("told again: closing what is left"),
-        _ = interrupt.recv() => warn!("told again: closing what is left"),
+        // A second signal is impatience; one that follows an orderly quit is what ends a pod.
+        () = async {
+            while signals < 2 {
+                tokio::select! {
+                    _ = terminate.recv() => signals += 1,
+                    _ = interrupt.recv() => signals += 1,
+                }
+            }
+        } => warn!("told again: closing what is left"),
     }
     abort.cancel();
     // What was aborted drops at once; its spans must be in the sink before the pipeline stops.
     let _ = tokio::time::timeout(ABORT, async { tokio::join!(connections.wait(), proxy.tasks.wait()) }).await;
+    operators.finish().await;
     Ok(())
 }
 
@@ -173,7 +197,12 @@ struct TelemetryPlane {
 }
 
 impl TelemetryPlane {
-    fn start(config: &Config, source: trace::SpanSource, metrics: Arc<Metrics>) -> io::Result<Self> {
+    fn start(
+        config: &Config,
+        source: trace::SpanSource,
+        metrics: Arc<Metrics>,
+        (budget, memory): (Arc<Budget>, Memory),
+    ) -> io::Result<Self> {
         let (stop, give_up) = (CancellationToken::new(), CancellationToken::new());
         let connector = Connector { mark: config.mark };
         let (export, batch) = (config.export.clone(), config.batch);
@@ -182,6 +211,7 @@ impl TelemetryPlane {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let thread = std::thread::Builder::new().name("pipeline".into()).spawn(move || {
             runtime.block_on(async move {
+                tokio::spawn(budget::watch(budget.clone(), memory));
                 let limits = Limits {
                     schedule_delay: batch.schedule_delay,
                     max_queue_size: batch.max_queue_size,
@@ -189,7 +219,7 @@ impl TelemetryPlane {
                     export_timeout: export.as_ref().map_or(Duration::ZERO, |export| export.timeout),
                 };
                 let exporter = export.map(|export| Box::new(Otlp::new(&export, connector)) as Box<dyn Exporter>);
-                let pipeline = Pipeline { source, resource, exporter, limits, metrics };
+                let pipeline = Pipeline { source, resource, exporter, limits, budget, metrics };
                 pipeline.run(tokens.0, tokens.1).await;
             });
         })?;

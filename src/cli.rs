@@ -64,11 +64,11 @@ fn refuse(problems: &Problems) -> ExitCode {
 }
 
 fn proxy(assembled: &Assembled) -> ExitCode {
-    telemetry::start_log(&assembled.config.log.filter, assembled.config.log.json);
+    let log = telemetry::start_log(&assembled.config.log.filter, assembled.config.log.json);
     for warning in &assembled.warnings {
         warn!("{warning}");
     }
-    match app::run(&assembled.config) {
+    match app::run(assembled, log) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             error!(%error, "stopped");
@@ -78,20 +78,12 @@ fn proxy(assembled: &Assembled) -> ExitCode {
 }
 
 fn print_config(assembled: &Assembled) -> ExitCode {
-    let mut out = std::io::stdout().lock();
-    let width = assembled.settings.iter().map(|setting| setting.name.len()).max().unwrap_or_default();
-    let written = assembled
-        .settings
-        .iter()
-        .try_for_each(|setting| writeln!(out, "{:width$}  {:<11}  {}", setting.name, setting.source, setting.value));
-    let resource = assembled.config.resource.iter().try_for_each(|attribute| {
-        writeln!(out, "{:width$}  {:<11}  {}={}", "(resource)", "in force", attribute.key, attribute.value)
-    });
+    let written = write!(std::io::stdout().lock(), "{assembled}");
     for warning in &assembled.warnings {
         let _ = writeln!(std::io::stderr(), "sidetrace: {warning}");
     }
     // A closed pipe is the reader's choice.
-    match written.and(resource) {
+    match written {
         Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => ExitCode::FAILURE,
         _ => ExitCode::SUCCESS,
     }

@@ -23,6 +23,12 @@ pub struct Config {
     pub inbound_port: u16,
     /// Health and Prometheus, on every address of the pod.
     pub health_port: u16,
+    /// Where the admin socket is, if there is one.
+    pub admin_socket: Option<PathBuf>,
+    /// Whether the pod may end us through the health port.
+    pub quit_endpoint: bool,
+    /// The memory that we may use, where it is not to be the control group's.
+    pub memory_limit: Option<u64>,
     /// Ports of ours that are refused as a destination on local addresses.
     pub own_ports: Vec<u16>,
     /// The uid that iptables exempts.

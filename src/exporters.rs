@@ -59,7 +59,9 @@ pub async fn deliver(
     let mut step = FIRST_WAIT;
     let mut failures = 0_u32;
     loop {
+        let begun = tokio::time::Instant::now();
         let answer = tokio::time::timeout(timeout, exporter.export(body.clone())).await;
+        metrics.export_duration.observe(begun.elapsed());
         let (after, reason) = match answer {
             Ok(Answer::Delivered(delivered)) => {
                 if failures > 0 {

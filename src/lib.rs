@@ -11,10 +11,12 @@
 //! # The life of a span
 //! A [`trace::ActiveSpan`] is sent to the [`trace::SpanSink`] when its last handle drops, however the call ended. On a
 //! thread of its own [`pipeline`] takes what has gathered, turns it into [`otlp`] and hands batches to [`exporters`].
-//! What is lost on the way is counted in [`telemetry::Metrics`], by stage and reason, and [`admin`] shows it.
+//! What waits on the way is lent its bytes by the [`budget::Budget`]. What is lost is counted in [`telemetry::Metrics`], by
+//! stage and reason, and [`admin`] shows it.
 
 pub mod admin;
 pub mod app;
+pub mod budget;
 pub mod check;
 pub mod cli;
 pub mod config;

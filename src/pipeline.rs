@@ -18,6 +18,7 @@ use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
+use crate::budget::Budget;
 use crate::exporters::{self, Delivered, Exporter};
 use crate::otlp::{self, Resource};
 use crate::telemetry::{Loss, Metrics};
@@ -34,6 +35,8 @@ pub struct Pipeline {
     pub exporter: Option<Box<dyn Exporter>>,
     /// How spans are gathered.
     pub limits: Limits,
+    /// Lends the bytes that spans wait in.
+    pub budget: Arc<Budget>,
     /// Counts.
     pub metrics: Arc<Metrics>,
 }
@@ -54,7 +57,8 @@ pub struct Limits {
 impl Pipeline {
     /// Runs until `stop`, then delivers what is left until `give_up`, and counts the rest lost.
     pub async fn run(mut self, stop: CancellationToken, give_up: CancellationToken) {
-        let mut buffer = buffer::Buffer::new(self.limits.max_queue_size);
+        let mut buffer = buffer::Buffer::new(self.limits.max_queue_size, &self.budget);
+        self.metrics.spans_queue_capacity.set(self.limits.max_queue_size);
         let mut stopping = false;
         loop {
             if !stopping {
@@ -73,11 +77,12 @@ impl Pipeline {
                 due = due.saturating_sub(spans.len());
                 let Some(exporter) = route::backend(self.exporter.as_deref()) else {
                     self.metrics.lost(Loss::NoBackend, spans.len());
-                    buffer.delivered(spans.len());
+                    buffer.delivered();
                     continue;
                 };
                 let count = spans.len();
                 let body = otlp::encode(&self.resource, &spans);
+                let size = body.len();
                 drop(spans);
                 let mut delivery =
                     pin!(exporters::deliver(exporter, body, self.limits.export_timeout, &self.metrics, &stop));
@@ -96,8 +101,8 @@ impl Pipeline {
                     }
                     accept(&mut self.source, &mut buffer, &self.metrics);
                 };
-                buffer.delivered(count);
-                self.account(delivered, count);
+                buffer.delivered();
+                self.account(delivered, count, size);
                 self.metrics.spans_queued.set(buffer.held());
                 if give_up.is_cancelled() {
                     break;
@@ -133,23 +138,33 @@ impl Pipeline {
         }
     }
 
-    fn account(&self, delivered: Option<Delivered>, count: usize) {
-        match delivered {
-            Some(Delivered::All) => self.metrics.spans_exported.add(count as u64),
+    fn account(&self, delivered: Option<Delivered>, count: usize, bytes: usize) {
+        let outcome = match delivered {
+            Some(Delivered::All) => {
+                self.metrics.spans_exported.add(count as u64);
+                "delivered"
+            }
             Some(Delivered::Partly { rejected, message }) => {
                 let rejected = rejected.min(count);
                 warn!(rejected, message, "the backend refused some spans");
                 self.metrics.lost(Loss::PartiallyRejected, rejected);
                 self.metrics.spans_exported.add((count - rejected) as u64);
+                "partial"
             }
             Some(Delivered::Refused(reason)) => {
                 warn!(spans = count, reason, "the backend refused a batch for good");
                 self.metrics.lost(Loss::Rejected, count);
+                "refused"
             }
             None => {
                 warn!(spans = count, "no time left to deliver");
                 self.metrics.lost(Loss::Shutdown, count);
+                "given_up"
             }
+        };
+        self.metrics.export_batches.inc(outcome);
+        if matches!(outcome, "delivered" | "partial") {
+            self.metrics.export_bytes.add(bytes as u64);
         }
     }
 }
@@ -206,6 +221,7 @@ mod tests {
             resource: Resource::new(&[]),
             exporter: Some(Box::new(Slow)),
             limits,
+            budget: Budget::unlimited(),
             metrics: metrics.clone(),
         };
         let calls = async {

@@ -20,6 +20,12 @@ use crate::telemetry::Metrics;
 #[derive(Debug)]
 pub struct Reload {
     hangup: Signal,
+    apply: Apply,
+}
+
+/// What a reload does.
+#[derive(Clone, Debug)]
+struct Apply {
     file: Option<PathBuf>,
     policies: Policies,
     metrics: Arc<Metrics>,
@@ -28,12 +34,24 @@ pub struct Reload {
 impl Reload {
     /// From now on SIGHUP does not end the process, rules file or not.
     pub fn new(file: Option<PathBuf>, policies: Policies, metrics: Arc<Metrics>) -> io::Result<Self> {
-        Ok(Self { hangup: signal(SignalKind::hangup())?, file, policies, metrics })
+        Ok(Self { hangup: signal(SignalKind::hangup())?, apply: Apply { file, policies, metrics } })
+    }
+
+    /// A reload for whoever asks, and what came of it. Reads a file: it may take a while.
+    pub fn hook(&self) -> Arc<dyn Fn() -> Result<String, String> + Send + Sync> {
+        let apply = self.apply.clone();
+        Arc::new(move || {
+            let Some(file) = &apply.file else { return Err("SIDETRACE_CONFIG names no file".to_owned()) };
+            match apply.rules(assembly::reload(file), false) {
+                Ok(outcome) => Ok(format!("rules: {outcome}")),
+                Err(problems) => Err(problems.to_string()),
+            }
+        })
     }
 
     /// Runs until it is dropped.
     pub async fn run(mut self) {
-        let Some(file) = self.file.clone() else {
+        let Some(file) = self.apply.file.clone() else {
             while self.hangup.recv().await.is_some() {
                 info!("SIGHUP: SIDETRACE_CONFIG names no file that could be read again");
             }
@@ -61,31 +79,38 @@ impl Reload {
             });
             let first = std::mem::replace(&mut watch, seen).read.is_none();
             if let Some(read) = read {
-                self.apply(&file, read, first && !asked);
+                // Refused or not: it is in the log.
+                let _ = self.apply.rules(read, first && !asked);
             }
         }
     }
+}
 
+impl Apply {
     /// The first look after the start only makes sure that nothing has changed since the start.
-    fn apply(&self, file: &Path, read: Result<Rules, Problems>, first: bool) {
+    fn rules(&self, read: Result<Rules, Problems>, first: bool) -> Result<&'static str, Problems> {
+        let file = self.file.as_deref().unwrap_or(Path::new("")).display();
         let outcome = match read.map(Policy::new) {
-            Ok(policy) if policy == *self.policies.load() && first => return,
             Ok(policy) if policy == *self.policies.load() => {
-                info!(file = %file.display(), "rules are unchanged");
-                "unchanged"
+                if first {
+                    return Ok("unchanged");
+                }
+                info!(%file, "rules are unchanged");
+                Ok("unchanged")
             }
             Ok(policy) => {
                 self.policies.replace(policy);
-                info!(file = %file.display(), "rules are in force");
-                "applied"
+                info!(%file, "rules are in force");
+                Ok("applied")
             }
-            Err(Problems(problems)) => {
-                error!(file = %file.display(), problems = problems.len(), "rules refused, the old ones stay");
-                problems.iter().for_each(|problem| error!("{problem}"));
-                "refused"
+            Err(problems) => {
+                error!(%file, problems = problems.0.len(), "rules refused, the old ones stay");
+                problems.0.iter().for_each(|problem| error!("{problem}"));
+                Err(problems)
             }
         };
-        self.metrics.config_reloads.inc(outcome);
+        self.metrics.config_reloads.inc(outcome.as_ref().map_or("refused", |outcome| outcome));
+        outcome
     }
 }
 

@@ -100,7 +100,9 @@ impl Context {
             content_type: None,
             user_agent: None,
         };
-        self.settings.enabled && self.is_recorded(self.settings.policies.load().verdict(&subject))
+        self.settings.enabled
+            && self.is_recorded(self.settings.policies.load().verdict(&subject))
+            && self.settings.sink.admits()
     }
 
     /// Whether a call is recorded; if not, it is counted.

@@ -14,10 +14,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
 
 use opentelemetry::trace::SpanKind;
-use opentelemetry::{KeyValue, SpanId, TraceFlags, TraceId, Value};
+use opentelemetry::{Array, KeyValue, SpanId, TraceFlags, TraceId, Value};
 
 use propagation::RemoteContext;
-pub use sink::{SpanSink, SpanSource, channel};
+pub use sink::{SpanSink, SpanSource, channel, channel_within};
 
 /// Where a call stands in its trace. Fixed before the call's headers are written, final after that.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -127,6 +127,21 @@ impl Span {
         self.attributes.push(KeyValue::new(key, value.into()));
     }
 
+    /// About how many bytes of memory the span holds. Biased upwards: texts that are static or shared count too.
+    pub fn size(&self) -> usize {
+        let held = |attribute: &KeyValue| match &attribute.value {
+            Value::String(text) => text.as_str().len(),
+            Value::Array(Array::String(texts)) => texts.iter().map(|text| 32 + text.as_str().len()).sum(),
+            Value::Array(_) => 64,
+            _ => 0,
+        };
+        size_of::<Self>()
+            + self.name.len()
+            + self.placement.tracestate.len()
+            + self.attributes.capacity() * size_of::<KeyValue>()
+            + self.attributes.iter().map(held).sum::<usize>()
+    }
+
     /// Marks the span failed with a low-cardinality reason. The first reason stays.
     pub fn fail(&mut self, error_type: impl Into<Value>) {
         if !self.error {
@@ -156,9 +171,11 @@ struct State {
 }
 
 impl ActiveSpan {
-    /// Opens a span that will be sent to `sink`.
+    /// Opens a span that will be sent to `sink`. Where telemetry is shed the record is forgotten at once, and the handle
+    /// does nothing.
     pub fn new(span: Span, sink: SpanSink) -> Self {
-        Self(Arc::new(Active { state: Mutex::new(State { span: Some(span), concluded: false }), sink }))
+        let span = sink.admits().then_some(span);
+        Self(Arc::new(Active { state: Mutex::new(State { span, concluded: false }), sink }))
     }
 
     /// Changes the record.
@@ -215,7 +232,8 @@ impl Drop for Active {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::telemetry::Metrics;
+    use crate::budget::Budget;
+    use crate::telemetry::{Loss, Metrics};
 
     fn placement() -> Placement {
         propagation::start(&mut rand::rng())
@@ -256,6 +274,31 @@ mod tests {
         span.conclude(End::Complete);
         drop(span);
         assert_eq!(source.drain().remove(0).outcome, End::Broken);
+    }
+
+    #[test]
+    fn a_call_that_begins_while_telemetry_is_shed_is_counted_and_leaves_no_span() {
+        let (budget, metrics) = (Budget::of(1_000_000), Arc::new(Metrics::default()));
+        let (sink, mut source) = channel_within(budget.clone(), 8, 1, metrics.clone());
+        let before = ActiveSpan::new(Span::new(placement(), "GET"), sink.clone());
+        budget.observe(900_000);
+        let shed = ActiveSpan::new(Span::new(placement(), "GET"), sink.clone());
+        shed.update(|span| span.fail("500"));
+        shed.conclude(End::Complete);
+        drop((before, shed));
+        budget.observe(100);
+        drop(ActiveSpan::new(Span::new(placement(), "GET"), sink));
+        assert_eq!(source.drain().len(), 2);
+        assert_eq!((metrics.spans_created.value(), metrics.losses(Loss::Shed)), (3, 1));
+    }
+
+    #[test]
+    fn a_spans_size_grows_with_what_it_holds() {
+        let mut span = Span::new(placement(), "GET");
+        let empty = span.size();
+        assert!((500..4000).contains(&empty), "{empty}");
+        span.push(semconv::URL_FULL, "x".repeat(1000));
+        assert_eq!(span.size(), empty + 1000);
     }
 
     #[test]

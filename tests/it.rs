@@ -6,6 +6,7 @@
 mod it {
     pub(crate) mod support;
 
+    mod admin;
     mod clients;
     mod delivery;
     mod ends;

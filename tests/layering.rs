@@ -9,7 +9,8 @@ use std::path::{Path, PathBuf};
 /// Lowest first. A module may use what is named beside it, and what stands above it in its own folder.
 const MAY_USE: &[(&str, &[&str])] = &[
     ("telemetry", &[]),
-    ("trace", &["telemetry"]),
+    ("budget", &["telemetry"]), // shows what it has lent, and asks the kernel for our memory
+    ("trace", &["budget", "telemetry"]),
     ("net", &["telemetry"]),
     ("config", &["trace", "net"]), // the assembly names resource attributes, rules name directions
     ("policy", &["net", "config"]),
@@ -22,11 +23,12 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("proxy", &["telemetry", "trace", "net", "detect", "http1", "check", "policy", "stack"]),
     ("otlp", &["trace"]),
     ("exporters", &["telemetry", "trace", "net", "otlp", "config"]),
-    ("pipeline", &["telemetry", "trace", "otlp", "exporters"]),
-    ("admin", &["telemetry"]),
+    ("pipeline", &["budget", "telemetry", "trace", "otlp", "exporters"]),
+    ("admin", &["budget", "telemetry"]),
     (
         "app",
         &[
+            "budget",
             "telemetry",
             "config",
             "trace",

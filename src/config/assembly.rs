@@ -32,6 +32,19 @@ pub struct Assembled {
     pub settings: Vec<Setting>,
 }
 
+/// As `sidetrace config` prints it: a line for each setting and each attribute of the resource.
+impl fmt::Display for Assembled {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let width = self.settings.iter().map(|setting| setting.name.len()).max().unwrap_or_default();
+        for setting in &self.settings {
+            writeln!(f, "{:width$}  {:<11}  {}", setting.name, setting.source, setting.value)?;
+        }
+        self.config.resource.iter().try_for_each(|attribute| {
+            writeln!(f, "{:width$}  {:<11}  {}={}", "(resource)", "in force", attribute.key, attribute.value)
+        })
+    }
+}
+
 /// One setting in force.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Setting {
@@ -119,6 +132,13 @@ pub fn assemble(
     let format = reader.own("SIDETRACE_LOG_FORMAT", "text".to_owned(), "text or json", |text| {
         matches!(text, "text" | "json").then(|| text.to_owned())
     });
+    let admin_socket = reader.own("SIDETRACE_ADMIN_SOCKET", Shown(None), "an absolute path", |text| {
+        text.starts_with('/').then(|| Shown(Some(text.to_owned())))
+    });
+    let quit_endpoint = reader.own("SIDETRACE_QUIT_ENDPOINT", false, "true or false", parse_bool);
+    let accepted = "a number of bytes of at least 1Mi, for example 64Mi";
+    let memory_limit = reader
+        .own("SIDETRACE_MEMORY_LIMIT", Shown(None), accepted, |text| parse_bytes(text).map(|bytes| Shown(Some(bytes))));
     let ports = [
         ("SIDETRACE_OUTBOUND_PORT", outbound_port),
         ("SIDETRACE_INBOUND_PORT", inbound_port),
@@ -144,6 +164,9 @@ pub fn assemble(
         outbound_port,
         inbound_port,
         health_port,
+        admin_socket: admin_socket.0.map(PathBuf::from),
+        quit_endpoint,
+        memory_limit: memory_limit.0,
         own_ports,
         uid,
         mark: mark.0,
@@ -301,9 +324,31 @@ fn parse_seconds(text: &str) -> Option<Duration> {
     (0.0..=3600.0).contains(&seconds).then(|| Duration::from_secs_f64(seconds))
 }
 
-/// The processors that the cgroup leaves us, one kept for the agent; the pipeline has a thread of its own.
+/// As Kubernetes writes quantities of memory, whole numbers only.
+fn parse_bytes(text: &str) -> Option<u64> {
+    let digits = text.trim_end_matches(|c: char| !c.is_ascii_digit());
+    let unit: u64 = match text.strip_prefix(digits)? {
+        "" => 1,
+        "k" => 1000,
+        "M" => 1_000_000,
+        "G" => 1_000_000_000,
+        "Ki" => 1 << 10,
+        "Mi" => 1 << 20,
+        "Gi" => 1 << 30,
+        _ => return None,
+    };
+    parse::<u64>(digits)?.checked_mul(unit).filter(|bytes| *bytes >= 1 << 20)
+}
+
+/// The processors that we may use: those of our affinity mask, or fewer by `cpu.max` of our control group and of those
+/// above it, rounded down, which the standard library looks up in both versions.
 fn default_workers() -> usize {
-    std::thread::available_parallelism().map_or(1, |cores| cores.get().saturating_sub(1).clamp(1, 4))
+    workers_for(std::thread::available_parallelism().map_or(1, std::num::NonZero::get))
+}
+
+/// One is left to the agent; the pipeline has a thread of its own.
+fn workers_for(processors: usize) -> usize {
+    processors.saturating_sub(1).clamp(1, 4)
 }
 
 struct Shown<T>(Option<T>);
@@ -340,11 +385,14 @@ impl fmt::Display for Millis {
 const MAX_FILE: u64 = 1 << 20;
 /// Read by `iptables/init.sh`, which may share the environment of `sidetrace check`.
 const REDIRECT: &str = "SIDETRACE_REDIRECT_";
-const OWN: [&str; 19] = [
+const OWN: [&str; 22] = [
     "SIDETRACE_CONFIG",
     "SIDETRACE_OUTBOUND_PORT",
     "SIDETRACE_INBOUND_PORT",
     "SIDETRACE_HEALTH_PORT",
+    "SIDETRACE_ADMIN_SOCKET",
+    "SIDETRACE_QUIT_ENDPOINT",
+    "SIDETRACE_MEMORY_LIMIT",
     "SIDETRACE_UID",
     "SIDETRACE_GID",
     "SIDETRACE_MARK",
@@ -481,6 +529,45 @@ mod tests {
         assert_eq!(batch.schedule_delay, Duration::from_secs(5));
         assert_eq!((batch.max_queue_size, batch.max_export_batch_size), (100, 100));
         assert_eq!(attribute(&assembled, "a"), None);
+    }
+
+    #[test]
+    fn memory_is_written_as_kubernetes_writes_it() {
+        for (text, bytes) in [
+            ("1048576", Some(1 << 20)),
+            ("64Mi", Some(64 << 20)),
+            ("2Gi", Some(2 << 30)),
+            ("2048Ki", Some(2 << 20)),
+            ("100M", Some(100_000_000)),
+            ("1000k", None),
+            ("1Ki", None),
+            ("64mi", None),
+            ("64 Mi", None),
+            ("Mi", None),
+            ("-64Mi", None),
+            ("1.5Gi", None),
+            ("99999999999999Gi", None),
+        ] {
+            assert_eq!(parse_bytes(text), bytes, "{text}");
+        }
+        let limit = |text| with(&[("SIDETRACE_MEMORY_LIMIT", text)]).map(|assembled| assembled.config.memory_limit);
+        assert_eq!(limit("64Mi").unwrap(), Some(64 << 20));
+        assert!(limit("none").unwrap_err().0[0].contains("SIDETRACE_MEMORY_LIMIT"));
+    }
+
+    #[test]
+    fn nothing_can_be_changed_from_outside_unless_asked_for() {
+        let config = with(&[]).unwrap().config;
+        assert_eq!((config.admin_socket, config.quit_endpoint, config.memory_limit), (None, false, None));
+        let problems = with(&[("SIDETRACE_ADMIN_SOCKET", "admin.sock"), ("SIDETRACE_QUIT_ENDPOINT", "yes")]);
+        assert_eq!(problems.unwrap_err().0.len(), 2);
+    }
+
+    #[test]
+    fn one_processor_is_left_to_the_agent() {
+        for (processors, workers) in [(1, 1), (2, 1), (3, 2), (5, 4), (64, 4)] {
+            assert_eq!(workers_for(processors), workers);
+        }
     }
 
     #[test]

@@ -64,6 +64,9 @@ impl Context {
         let incoming = settings.propagators.extract(head.headers);
         let placement = stitch::place(&incoming, handling, &settings.sampler, &mut rand::rng());
         let edits = settings.propagators.inject(&placement, handling, head.headers);
+        if !settings.sink.admits() {
+            return (edits, None);
+        }
         let server = target.direction == Direction::Inbound;
         let grpc = is_grpc(head).then(Grpc::default);
         let mut span = match (&grpc, server) {

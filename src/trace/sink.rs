@@ -4,19 +4,32 @@
 //! the pipeline in the moment it empties the shard; the pipeline is woken once when spans begin to gather and once when a
 //! batch is full, never per span.
 
-use std::cell::Cell;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::Notify;
 
 use super::Span;
+use crate::budget::{Budget, Loan, Use};
+use crate::telemetry::instruments::{SHARDS, own_shard};
 use crate::telemetry::{Loss, Metrics};
 
-/// Makes a queue that holds at most `capacity` spans and wakes its reader when `batch` of them wait.
+/// Makes a queue that holds at most `capacity` spans and wakes its reader when `batch` of them wait. Bounded by their
+/// number alone.
 pub fn channel(capacity: usize, batch: usize, metrics: Arc<Metrics>) -> (SpanSink, SpanSource) {
+    channel_within(Budget::unlimited(), capacity, batch, metrics)
+}
+
+/// The same, within a budget of bytes too.
+pub fn channel_within(
+    budget: Arc<Budget>,
+    capacity: usize,
+    batch: usize,
+    metrics: Arc<Metrics>,
+) -> (SpanSink, SpanSource) {
     let shards = (0..SHARDS).map(|_| Shard::default()).collect();
     let queue = Arc::new(Queue {
+        budget,
         shards,
         waiting: AtomicUsize::new(0),
         capacity,
@@ -38,6 +51,7 @@ pub struct SpanSource(Arc<Queue>);
 
 #[derive(Debug)]
 struct Queue {
+    budget: Arc<Budget>,
     shards: Box<[Shard]>,
     waiting: AtomicUsize,
     capacity: usize,
@@ -50,15 +64,49 @@ struct Queue {
 // A cache line of its own, so that workers do not share one.
 #[derive(Debug, Default)]
 #[repr(align(128))]
-struct Shard(Mutex<Vec<Span>>);
+struct Shard(Mutex<Gathered>);
+
+#[derive(Debug, Default)]
+struct Gathered {
+    spans: Vec<Span>,
+    loan: Option<Loan>,
+}
 
 impl Shard {
-    fn lock(&self) -> MutexGuard<'_, Vec<Span>> {
+    fn lock(&self) -> MutexGuard<'_, Gathered> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
+impl Gathered {
+    /// False if the budget has no room.
+    fn push(&mut self, span: Span, budget: &Arc<Budget>) -> bool {
+        let size = span.size();
+        let lent = match &mut self.loan {
+            Some(loan) => loan.grow(size),
+            none => {
+                *none = budget.lend(size, Use::Sink);
+                none.is_some()
+            }
+        };
+        if lent {
+            self.spans.push(span);
+        }
+        lent
+    }
+}
+
 impl SpanSink {
+    /// Whether a call that begins now is to be recorded. One that is not, because memory is nearly used up, is counted.
+    pub fn admits(&self) -> bool {
+        let shedding = self.0.budget.shedding();
+        if shedding {
+            self.0.metrics.spans_created.inc();
+            self.0.metrics.lost(Loss::Shed, 1);
+        }
+        !shedding
+    }
+
     /// Hands a finished span over, or counts it lost. Never waits.
     pub fn send(&self, span: Span) {
         let queue = &*self.0;
@@ -69,9 +117,12 @@ impl SpanSink {
             queue.metrics.lost(Loss::SinkFull, 1);
             return;
         }
-        if let Some(shard) = queue.shards.get(own_shard()) {
-            shard.lock().push(span);
+        let kept = queue.shards.get(own_shard()).is_some_and(|shard| shard.lock().push(span, &queue.budget));
+        if !kept {
+            queue.waiting.fetch_sub(1, Ordering::AcqRel);
+            queue.metrics.lost(Loss::SinkBudget, 1);
         }
+        // Even if this one was not kept: another worker's may have come behind it meanwhile, and counts on us.
         if before == 0 {
             queue.some.notify_one();
         }
@@ -101,28 +152,16 @@ impl SpanSource {
         for shard in &self.0.shards {
             let mut shard = shard.lock();
             if spans.is_empty() {
-                std::mem::swap(&mut *shard, &mut spans);
+                std::mem::swap(&mut shard.spans, &mut spans);
             } else {
-                spans.append(&mut shard);
+                spans.append(&mut shard.spans);
             }
+            shard.loan = None;
         }
         self.0.waiting.fetch_sub(spans.len(), Ordering::AcqRel);
         spans
     }
 }
-
-fn own_shard() -> usize {
-    static NEXT: AtomicUsize = AtomicUsize::new(0);
-    thread_local!(static OWN: Cell<usize> = const { Cell::new(usize::MAX) });
-    OWN.with(|own| {
-        if own.get() == usize::MAX {
-            own.set(NEXT.fetch_add(1, Ordering::Relaxed) % SHARDS);
-        }
-        own.get()
-    })
-}
-
-const SHARDS: usize = 16;
 
 #[cfg(test)]
 mod tests {
@@ -145,6 +184,21 @@ mod tests {
         assert_eq!(metrics.losses(Loss::SinkFull), 2);
         sink.send(span());
         assert_eq!(source.drain().len(), 1, "room again after a drain");
+    }
+
+    #[test]
+    fn what_the_budget_has_no_room_for_is_counted() {
+        let (metrics, size) = (Arc::new(Metrics::default()), span().size() as u64);
+        let budget = Budget::of(2 * (2 * size + size / 2));
+        let (sink, mut source) = channel_within(budget.clone(), 100, 64, metrics.clone());
+        for _ in 0..5 {
+            sink.send(span());
+        }
+        assert_eq!(metrics.losses(Loss::SinkBudget), 3);
+        assert_eq!(source.drain().len(), 2);
+        sink.send(span());
+        assert_eq!(source.drain().len(), 1, "room again after a drain");
+        assert!(budget.lend(2 * span().size(), Use::Sink).is_some(), "what was drained is given back");
     }
 
     #[tokio::test]

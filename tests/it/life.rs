@@ -22,7 +22,8 @@ fn health_is_answered_and_a_stranger_gets_nothing_else() {
     assert_eq!((status("POST", "/ready"), status("GET", "/"), status("GET", "/config")), (405, 404, 404));
     let refused = pod.world.sh("curl -s http://10.231.0.1:15101/");
     assert_eq!(refused.status.code(), Some(7), "the outbound port is on loopback only");
-    let build = format!("sidetrace_build_info{{version=\"{}\"}}", env!("CARGO_PKG_VERSION"));
+    let commit = option_env!("SIDETRACE_COMMIT").unwrap_or("unknown");
+    let build = format!("sidetrace_build_info{{version=\"{}\",commit=\"{commit}\"}}", env!("CARGO_PKG_VERSION"));
     assert_eq!(pod.metric(&build), 1);
 }
 

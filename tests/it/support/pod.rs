@@ -106,6 +106,19 @@ impl Pod {
         self.sidecar.as_ref().expect("the sidecar runs").id()
     }
 
+    /// The sidecar.
+    pub(crate) fn sidecar(&self) -> &Process {
+        self.sidecar.as_ref().expect("the sidecar runs")
+    }
+
+    /// Waits for a sidecar that ends by itself, which it must do well. What it said.
+    pub(crate) fn sidecar_ends(&mut self) -> String {
+        let mut sidecar = self.sidecar.take().expect("the sidecar runs");
+        let status = sidecar.wait();
+        assert!(status.success(), "{status}\n{}", sidecar.said());
+        sidecar.said()
+    }
+
     /// A server in the world: `tests/it/origin.py` in one of its modes.
     pub(crate) fn origin(&self, mode: &str, arguments: &[&str]) -> Origin {
         let mut command = Command::new(python());

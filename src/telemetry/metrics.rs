@@ -1,0 +1,316 @@
+//! Everything that is counted, by name.
+
+use std::time::SystemTime;
+
+use super::exposition::Exposition;
+use super::instruments::{Counter, Counters, Gauge, Histogram, Sharded};
+use super::process;
+
+/// Where and why a span was lost; the labels of `sidetrace_spans_dropped_total`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Loss {
+    /// Memory was nearly used up when the call began: it was served, but not recorded.
+    Shed,
+    /// The hand-over queue was full: the pipeline thread did not get to run in time.
+    SinkFull,
+    /// The hand-over queue may not hold more bytes.
+    SinkBudget,
+    /// The call carried a context whose sampled flag is off.
+    Unsampled,
+    /// No backend is configured.
+    NoBackend,
+    /// The backend was not reachable for longer than the queue could hold.
+    QueueFull,
+    /// The same, and the queue may not hold more bytes.
+    QueueBudget,
+    /// The backend refused the batch for good.
+    Rejected,
+    /// The backend took the batch but refused some of its spans.
+    PartiallyRejected,
+    /// The deadline of the shutdown passed before the backend took it.
+    Shutdown,
+}
+
+impl Loss {
+    /// Every kind, in the order of the path.
+    pub const ALL: [Loss; 10] = [
+        Loss::Shed,
+        Loss::SinkFull,
+        Loss::SinkBudget,
+        Loss::Unsampled,
+        Loss::NoBackend,
+        Loss::QueueFull,
+        Loss::QueueBudget,
+        Loss::Rejected,
+        Loss::PartiallyRejected,
+        Loss::Shutdown,
+    ];
+
+    /// `(stage, reason)`.
+    pub fn labels(self) -> (&'static str, &'static str) {
+        match self {
+            Loss::Shed => ("shed", "memory"),
+            Loss::SinkFull => ("sink", "full"),
+            Loss::SinkBudget => ("sink", "budget"),
+            Loss::Unsampled => ("sampling", "unsampled"),
+            Loss::NoBackend => ("route", "no_backend"),
+            Loss::QueueFull => ("buffer", "full"),
+            Loss::QueueBudget => ("buffer", "budget"),
+            Loss::Rejected => ("deliver", "rejected"),
+            Loss::PartiallyRejected => ("deliver", "partially_rejected"),
+            Loss::Shutdown => ("deliver", "shutdown"),
+        }
+    }
+}
+
+/// What a recorded call spoke; a label of `sidetrace_call_duration_seconds`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CallProtocol {
+    /// HTTP/1.0 or 1.1.
+    Http1,
+    /// HTTP/2.
+    Http2,
+    /// gRPC over HTTP/2.
+    Grpc,
+    /// A connection that was not read, or could not be made.
+    Tcp,
+}
+
+impl CallProtocol {
+    const ALL: [CallProtocol; 4] = [CallProtocol::Http1, CallProtocol::Http2, CallProtocol::Grpc, CallProtocol::Tcp];
+
+    fn as_str(self) -> &'static str {
+        match self {
+            CallProtocol::Http1 => "http1",
+            CallProtocol::Http2 => "http2",
+            CallProtocol::Grpc => "grpc",
+            CallProtocol::Tcp => "tcp",
+        }
+    }
+}
+
+/// The durations of calls by direction and protocol.
+#[derive(Debug, Default)]
+pub struct CallDurations([[Histogram; CallProtocol::ALL.len()]; 2]);
+
+impl CallDurations {
+    /// Where calls of this kind are counted.
+    pub fn of(&self, inbound: bool, protocol: CallProtocol) -> &Histogram {
+        let [outbound_calls, inbound_calls] = &self.0;
+        let [http1, http2, grpc, tcp] = if inbound { inbound_calls } else { outbound_calls };
+        match protocol {
+            CallProtocol::Http1 => http1,
+            CallProtocol::Http2 => http2,
+            CallProtocol::Grpc => grpc,
+            CallProtocol::Tcp => tcp,
+        }
+    }
+
+    fn all(&self) -> impl Iterator<Item = ([(&'static str, &'static str); 2], &Histogram)> {
+        [(false, "outbound"), (true, "inbound")].into_iter().flat_map(move |(inbound, direction)| {
+            CallProtocol::ALL.into_iter().map(move |protocol| {
+                ([("direction", direction), ("protocol", protocol.as_str())], self.of(inbound, protocol))
+            })
+        })
+    }
+}
+
+/// Every counter of this process.
+#[derive(Debug)]
+pub struct Metrics {
+    /// Connections accepted on the outbound port.
+    pub connections: Counter,
+    /// Connections open now.
+    pub connections_open: Gauge,
+    /// Connections whose original destination is unknown: not redirected, for example a port probe.
+    pub not_redirected: Counter,
+    /// Connections refused because they would have come back to us.
+    pub loops: Counter,
+    /// Requests refused because two readers could see their end in different places.
+    pub ambiguous: Counter,
+    /// Bytes from clients to upstream, as read by us.
+    pub bytes_sent: Sharded,
+    /// Bytes from upstream to clients.
+    pub bytes_received: Sharded,
+    /// Spans handed to the queue, or lost at its door, or shed as they began.
+    pub spans_created: Counter,
+    /// Spans that a backend has taken.
+    pub spans_exported: Counter,
+    /// Spans that wait for delivery now.
+    pub spans_queued: Gauge,
+    /// The most spans that may wait for delivery.
+    pub spans_queue_capacity: Gauge,
+    /// How batches ended.
+    pub export_batches: Counters<4>,
+    /// Bytes of batches that a backend has taken, before compression.
+    pub export_bytes: Counter,
+    /// Requests to a backend that will be tried again.
+    pub export_retries: Counter,
+    /// How long requests to a backend took, each try on its own.
+    pub export_duration: Histogram,
+    /// What connections turned out to be.
+    pub detected: Counters<5>,
+    /// Calls without a span, by why.
+    pub unrecorded: Counters<14>,
+    /// Reloads of the rules, by what came of them.
+    pub config_reloads: Counters<3>,
+    /// How recorded calls ended.
+    pub calls: Counters<4>,
+    /// How long recorded calls took.
+    pub call_duration: CallDurations,
+    started: SystemTime,
+    lost: [Counter; Loss::ALL.len()],
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        Self {
+            connections: Counter::default(),
+            connections_open: Gauge::default(),
+            not_redirected: Counter::default(),
+            loops: Counter::default(),
+            ambiguous: Counter::default(),
+            bytes_sent: Sharded::default(),
+            bytes_received: Sharded::default(),
+            spans_created: Counter::default(),
+            spans_exported: Counter::default(),
+            spans_queued: Gauge::default(),
+            spans_queue_capacity: Gauge::default(),
+            export_batches: Counters::new(["delivered", "partial", "refused", "given_up"]),
+            export_bytes: Counter::default(),
+            export_retries: Counter::default(),
+            export_duration: Histogram::default(),
+            detected: Counters::new(["http1", "http2", "tls", "opaque", "refused"]),
+            unrecorded: Counters::new([
+                "count",
+                "ignore",
+                "probe",
+                "otlp",
+                "zipkin",
+                "openai_agents",
+                "statsig",
+                "sentry",
+                "posthog",
+                "datadog",
+                "segment",
+                "honeycomb",
+                "langsmith",
+                "langfuse",
+            ]),
+            config_reloads: Counters::new(["applied", "refused", "unchanged"]),
+            calls: Counters::new(["complete", "broken", "cancelled", "refused"]),
+            call_duration: CallDurations::default(),
+            started: SystemTime::now(),
+            lost: Default::default(),
+        }
+    }
+}
+
+impl Metrics {
+    /// Counts spans that will not arrive.
+    pub fn lost(&self, loss: Loss, count: usize) {
+        for (counter, kind) in self.lost.iter().zip(Loss::ALL) {
+            if kind == loss {
+                counter.add(count as u64);
+            }
+        }
+    }
+
+    /// How many spans were lost in this way.
+    pub fn losses(&self, loss: Loss) -> u64 {
+        self.lost.iter().zip(Loss::ALL).filter(|(_, kind)| *kind == loss).map(|(counter, _)| counter.value()).sum()
+    }
+
+    /// How many spans were lost in any way.
+    pub fn all_losses(&self) -> u64 {
+        self.lost.iter().map(Counter::value).sum()
+    }
+
+    /// Everything above, and the process.
+    pub fn expose(&self, text: &mut Exposition) {
+        let name = "sidetrace_build_info";
+        let labels = [("version", env!("CARGO_PKG_VERSION")), ("commit", COMMIT)];
+        text.family(name, "gauge", "Always 1; what was built is in the labels.").sample(name, &labels, 1);
+        self.expose_connections(text);
+        let help = "Recorded calls by how they ended.";
+        text.counters("sidetrace_calls_total", help, "end", self.calls.values());
+        let help = "Calls without a span: left out by a rule, health probes, the agent's own telemetry.";
+        text.counters("sidetrace_calls_unrecorded_total", help, "reason", self.unrecorded.values());
+        let help = "Reloads of the rules by what came of them.";
+        text.counters("sidetrace_config_reloads_total", help, "outcome", self.config_reloads.values());
+        let help = "How long recorded calls took, to the last byte of their answer.";
+        text.histograms("sidetrace_call_duration_seconds", help, self.call_duration.all());
+        self.expose_spans(text);
+        self.expose_export(text);
+        process::expose(self.started, text);
+    }
+
+    fn expose_connections(&self, text: &mut Exposition) {
+        let count = |counter: &Counter| counter.value();
+        text.counter("sidetrace_connections_total", "Redirected connections accepted.", count(&self.connections));
+        text.gauge("sidetrace_connections_open", "Connections open now.", self.connections_open.value());
+        let help = "Connections without an original destination, closed.";
+        text.counter("sidetrace_connections_not_redirected_total", help, count(&self.not_redirected));
+        let help = "Connections that would have come back to us, refused.";
+        text.counter("sidetrace_loops_total", help, count(&self.loops));
+        let help = "Connections by detected protocol.";
+        text.counters("sidetrace_detected_total", help, "protocol", self.detected.values());
+        let help = "Requests refused because two readers could see their end in different places.";
+        text.counter("sidetrace_requests_ambiguous_total", help, count(&self.ambiguous));
+        let bytes = [("sent", self.bytes_sent.value()), ("received", self.bytes_received.value())];
+        let help = "Bytes passed on: sent to upstream, received from it.";
+        text.counters("sidetrace_bytes_total", help, "direction", bytes.into_iter());
+    }
+
+    fn expose_spans(&self, text: &mut Exposition) {
+        let help = "Spans finished by the proxy, or shed as they began.";
+        text.counter("sidetrace_spans_created_total", help, self.spans_created.value());
+        text.counter("sidetrace_spans_exported_total", "Spans that a backend has taken.", self.spans_exported.value());
+        let name = "sidetrace_spans_dropped_total";
+        text.family(name, "counter", "Spans lost, by stage and reason.");
+        for (counter, loss) in self.lost.iter().zip(Loss::ALL) {
+            let (stage, reason) = loss.labels();
+            text.sample(name, &[("stage", stage), ("reason", reason)], counter.value());
+        }
+        text.gauge("sidetrace_spans_queued", "Spans that wait for delivery.", self.spans_queued.value());
+        let help = "The most spans that may wait for delivery.";
+        text.gauge("sidetrace_spans_queue_capacity", help, self.spans_queue_capacity.value());
+    }
+
+    fn expose_export(&self, text: &mut Exposition) {
+        let help = "Batches by how their delivery ended.";
+        text.counters("sidetrace_export_batches_total", help, "outcome", self.export_batches.values());
+        let help = "Bytes of batches that a backend has taken, before compression.";
+        text.counter("sidetrace_export_bytes_total", help, self.export_bytes.value());
+        let help = "Export requests that failed and are tried again.";
+        text.counter("sidetrace_export_retries_total", help, self.export_retries.value());
+        let help = "How long export requests took, each try on its own.";
+        text.histograms("sidetrace_export_duration_seconds", help, [([], &self.export_duration)].into_iter());
+    }
+}
+
+/// Set by whoever builds an image.
+const COMMIT: &str = match option_env!("SIDETRACE_COMMIT") {
+    Some(commit) => commit,
+    None => "unknown",
+};
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_loss_has_a_line_of_its_own() {
+        let metrics = Metrics::default();
+        metrics.lost(Loss::QueueFull, 7);
+        let mut text = Exposition::default();
+        metrics.expose(&mut text);
+        let text = text.into_text();
+        assert!(text.contains("sidetrace_spans_dropped_total{stage=\"buffer\",reason=\"full\"} 7\n"), "{text}");
+        for loss in Loss::ALL {
+            let (stage, reason) = loss.labels();
+            let line = format!("sidetrace_spans_dropped_total{{stage=\"{stage}\",reason=\"{reason}\"}} ");
+            assert_eq!(text.matches(&line).count(), 1, "{line}");
+        }
+    }
+}
