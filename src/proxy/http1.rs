@@ -32,7 +32,7 @@ where
     U: AsyncRead + AsyncWrite + Abort + Unpin,
 {
     let mut http = Http1::new(context);
-    match relay(client, upstream, &mut http, drain).await {
+    match relay(client, upstream, &mut http, &context.settings.metrics, drain).await {
         Ended::Left(from_upstream) => {
             return http.tunnel.map(|tunnel| Tunnel { from_upstream, ..tunnel });
         }

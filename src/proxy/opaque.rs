@@ -36,7 +36,7 @@ pub(super) async fn pass<C, U>(
     }
     let mut counted = Counted { sent: 0, received: 0, client_finished: false, upstream_finished: false, span };
     // The drain does not concern it: nobody knows where it could be interrupted.
-    let ended = relay(client, upstream, &mut counted, &CancellationToken::new()).await;
+    let ended = relay(client, upstream, &mut counted, &context.settings.metrics, &CancellationToken::new()).await;
     let Some(span) = &counted.span else { return };
     match ended {
         // It had said all it had to say before it was gone: many programs close without reading the last bytes.

@@ -16,6 +16,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
 use crate::net::Abort;
+use crate::telemetry::Metrics;
 
 /// Sees the bytes of a connection go by.
 pub(super) trait Watch {
@@ -85,6 +86,7 @@ pub(super) async fn relay<C, U, W>(
     client: (&mut C, Bytes),
     upstream: (&mut U, Bytes),
     watch: &mut W,
+    metrics: &Metrics,
     drain: &CancellationToken,
 ) -> Ended
 where
@@ -97,6 +99,7 @@ where
         down: Way::new(upstream.1),
         client: client.0,
         upstream: upstream.0,
+        metrics,
         left: None,
         writing_failed: None,
     };
@@ -185,6 +188,7 @@ struct Relay<'a, C, U> {
     upstream: &'a mut U,
     up: Way,
     down: Way,
+    metrics: &'a Metrics,
     /// The watch has left; what of upstream's bytes belongs to what follows.
     left: Option<Bytes>,
     /// Upstream takes nothing more; what it said before may still be there.
@@ -325,7 +329,10 @@ where
                         watch.client_finished(gather);
                         0
                     }
-                    Ok(length) => length,
+                    Ok(length) => {
+                        self.metrics.bytes_sent.add(length as u64);
+                        length
+                    }
                     Err(error) => return client_failed(&error),
                 }
             };
@@ -377,6 +384,7 @@ where
                 Ok(length) => length,
                 Err(error) => return Poll::Ready(Some(Ended::Upstream(error))),
             };
+            self.metrics.bytes_received.add(length as u64);
             let bytes = scratch.read.get(..length).unwrap_or_default();
             let (passed, verdict) = watch.down(bytes);
             let (passed, left) = bytes.split_at_checked(passed).unwrap_or((bytes, &[]));

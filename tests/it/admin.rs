@@ -78,7 +78,7 @@ fn the_admin_socket_answers_our_user_and_root_alone_and_is_not_taken_over() {
     assert!(socket.ask(&pod, "GET", "/metrics", "").1.contains("\nsidetrace_connections_total 0\n"));
     let status = |method: &str, path: &str| socket.ask(&pod, method, path, "").0;
     assert_eq!((status("GET", "/ready"), status("GET", "/"), status("POST", "/log")), (200, 404, 405));
-    assert_eq!((status("GET", "/quit"), status("POST", "/reload")), (405, 501), "there is nothing to reload yet");
+    assert_eq!((status("GET", "/quit"), status("POST", "/reload")), (405, 400), "there is no file to reload");
 
     let file = PathBuf::from(socket.path());
     assert_eq!(file.metadata().unwrap().permissions().mode() & 0o777, 0o600);
@@ -98,8 +98,8 @@ fn the_admin_socket_answers_our_user_and_root_alone_and_is_not_taken_over() {
 
     let mut second = Command::new(binary());
     second.arg("proxy").env_clear().env("SIDETRACE_ADMIN_SOCKET", socket.path());
-    for (name, port) in [("SIDETRACE_OUTBOUND_PORT", "16101"), ("SIDETRACE_HEALTH_PORT", "16120")] {
-        second.env(name, port);
+    for (name, port) in [("OUTBOUND", "16101"), ("INBOUND", "16106"), ("HEALTH", "16120")] {
+        second.env(format!("SIDETRACE_{name}_PORT"), port);
     }
     let output = pod.agent.output(second);
     let said = String::from_utf8_lossy(&output.stderr).into_owned();

@@ -15,6 +15,7 @@ use super::pump::{Failed, Pump};
 use super::upstream::Upstream;
 use crate::policy::Policy;
 use crate::stack::{Call, Context, RequestHead};
+use crate::telemetry::Metrics;
 
 /// What the end of a stream means for its connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -70,11 +71,19 @@ pub(super) async fn exchange(
         }
         None => return Ended::InItself,
     };
-    Exchange { call, up: Pump::new(body, to_upstream, end), down: Down::Head(answer, respond), stopped: false }.await
+    Exchange {
+        metrics: &context.settings.metrics,
+        call,
+        up: Pump::new(body, to_upstream, end),
+        down: Down::Head(answer, respond),
+        stopped: false,
+    }
+    .await
 }
 
 /// A stream on both connections.
-struct Exchange {
+struct Exchange<'a> {
+    metrics: &'a Metrics,
     call: Option<Call>,
     up: Pump,
     down: Down,
@@ -87,7 +96,7 @@ enum Down {
     Body(Pump),
 }
 
-impl Future for Exchange {
+impl Future for Exchange<'_> {
     type Output = Ended;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut TaskContext<'_>) -> Poll<Ended> {
@@ -107,7 +116,9 @@ impl Future for Exchange {
             Down::Head(..) => return Poll::Pending,
             Down::Body(pump) if pump.is_done() => Ok(()),
             Down::Body(pump) => {
-                match ready!(pump.poll(cx, |trailers| this.call.iter_mut().for_each(|call| call.trailers(trailers)))) {
+                match ready!(pump.poll(cx, &this.metrics.bytes_received, |trailers| {
+                    this.call.iter_mut().for_each(|call| call.trailers(trailers))
+                })) {
                     Ok(()) => {
                         this.call.iter_mut().for_each(|call| call.complete());
                         Ok(())
@@ -132,12 +143,12 @@ impl Future for Exchange {
     }
 }
 
-impl Exchange {
+impl Exchange<'_> {
     fn poll_up(&mut self, cx: &mut TaskContext<'_>) -> Poll<Result<(), Failed>> {
         if self.stopped || self.up.is_done() {
             return Poll::Ready(Ok(()));
         }
-        let polled = self.up.poll(cx, |_| {});
+        let polled = self.up.poll(cx, &self.metrics.bytes_sent, |_| {});
         match polled {
             // Why upstream takes no more is for the answer to say.
             Poll::Ready(Err(Failed::To(_))) => self.stopped = true,

@@ -6,6 +6,8 @@ use bytes::Bytes;
 use h2::{RecvStream, SendStream};
 use http::HeaderMap;
 
+use crate::telemetry::Sharded;
+
 /// Moves a body.
 #[derive(Debug)]
 pub(super) struct Pump {
@@ -44,10 +46,11 @@ impl Pump {
         self.to.poll_reset(cx)
     }
 
-    /// Ready at the end. `trailers` sees them before they go on.
+    /// Ready at the end. `bytes` counts; `trailers` sees them before they go on.
     pub(super) fn poll(
         &mut self,
         cx: &mut Context<'_>,
+        bytes: &Sharded,
         mut trailers: impl FnMut(&HeaderMap),
     ) -> Poll<Result<(), Failed>> {
         while !self.done {
@@ -58,6 +61,7 @@ impl Pump {
             match ready!(self.from.poll_data(cx)) {
                 Some(Ok(piece)) => {
                     self.last = self.from.is_end_stream();
+                    bytes.add(piece.len() as u64);
                     if piece.is_empty() {
                         self.send(Bytes::new()).map_err(Failed::To)?;
                     } else {
