@@ -7,6 +7,7 @@ mod it {
     pub(crate) mod support;
 
     mod clients;
+    mod conformance;
     mod delivery;
     mod ends;
     mod h2;
