@@ -8,12 +8,15 @@
 //! What is taken away before the comparison, and no more: the `traceparent` line that the origin sees (there must be one
 //! for each request, and it must be valid), and the value of `Date`.
 
+mod h2;
 mod http1;
 mod interim;
 mod playing;
 mod row;
 mod seen;
+mod servers;
 mod tcp;
+mod tls;
 mod upgrades;
 
 use playing::Stage;
@@ -22,6 +25,15 @@ use row::Row;
 #[test]
 fn http1_raw() {
     conversations("http1_raw", http1::rows());
+}
+
+#[test]
+fn http1_servers() {
+    let stage = Stage::new("http1_servers");
+    for netns in [&stage.pod.bare, &stage.pod.agent] {
+        netns.sh_ok("ip -6 route add unreachable 2001:db8::/32");
+    }
+    stage.play(&servers::rows(), servers::programs(&stage));
 }
 
 #[test]
@@ -35,12 +47,39 @@ fn upgrades() {
 }
 
 #[test]
+fn websocket_servers() {
+    Stage::new("websocket_servers").play(&upgrades::websocket_rows(), upgrades::websocket_programs());
+}
+
+#[test]
+fn http2() {
+    let stage = Stage::new("http2");
+    stage.play(&h2::rows(), h2::programs(&stage));
+}
+
+#[test]
+fn grpc() {
+    Stage::new("grpc").play(&h2::grpc_rows(), h2::grpc_programs());
+}
+
+#[test]
 fn tcp() {
     conversations("tcp", tcp::rows());
 }
 
+#[test]
+fn tls() {
+    let stage = Stage::new("tls");
+    stage.play(&tls::rows(), tls::programs(&stage));
+}
+
+#[test]
+fn java() {
+    let stage = Stage::new("java");
+    stage.play(&tls::java_rows(), tls::java_programs(&stage));
+}
+
 /// Plays rows whose both ends are scripts of steps.
 fn conversations(family: &str, rows: Vec<Row>) {
-    let stage = Stage::new(family);
-    stage.play(&rows, &[], &[]);
+    Stage::new(family).play(&rows, (vec![], vec![]));
 }

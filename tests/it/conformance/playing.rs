@@ -28,18 +28,31 @@ impl Stage {
         stage
     }
 
+    /// A file for the servers.
+    pub(super) fn write(&self, name: &str, bytes: &[u8]) -> String {
+        let written = self.folder.join(name);
+        std::fs::write(&written, bytes).unwrap();
+        path(&written).to_owned()
+    }
+
     /// Plays all rows twice and compares. `servers` say "listening" and are ended by SIGTERM; `clients` end by themselves.
-    pub(super) fn play(&self, rows: &[Row], servers: &[Program], clients: &[Program]) {
-        let bare = self.play_in("bare", &self.pod.bare, rows, servers, clients);
-        let ours = self.play_in("ours", &self.pod.agent, rows, servers, clients);
+    pub(super) fn play(&self, rows: &[Row], (servers, clients): (Vec<Program>, Vec<Program>)) {
+        let [bare, ours] = [("bare", &self.pod.bare), ("ours", &self.pod.agent)]
+            .map(|(name, netns)| self.play_in(name, netns, rows, servers.clone(), clients.clone()));
         let failures = seen::compare(rows, &bare, &ours);
         assert!(failures.is_empty(), "{} of {} rows fail\n\n{}", failures.len(), rows.len(), failures.join("\n"));
     }
 
-    fn play_in(&self, name: &str, netns: &Netns, rows: &[Row], servers: &[Program], clients: &[Program]) -> Seen {
+    fn play_in(
+        &self,
+        name: &str,
+        netns: &Netns,
+        rows: &[Row],
+        mut servers: Vec<Program>,
+        mut clients: Vec<Program>,
+    ) -> Seen {
         let folder = self.folder.join(name);
         std::fs::create_dir_all(&folder).unwrap();
-        let (mut servers, mut clients) = (servers.to_vec(), clients.to_vec());
         if rows.iter().any(|row| !row.client.is_empty()) {
             let script = folder.join("rows.json");
             std::fs::write(&script, conversations(rows).to_string()).unwrap();
@@ -70,7 +83,7 @@ impl Stage {
 
     fn serve(&self, words: &Program) -> Process {
         let process = Process::start(&words.join(" "), &self.pod.world, command(words));
-        process.wait_for("listening", 1);
+        process.wait_for(if words[0] == "nginx" { "getrlimit" } else { "listening" }, 1);
         process
     }
 }
@@ -83,7 +96,22 @@ impl Drop for Stage {
 
 /// A script of this folder's, run by the Python with the libraries.
 pub(super) fn python_script(name: &str) -> Program {
-    [path(&python()), path(&script(name))].map(str::to_owned).into()
+    program(&[path(&python()), path(&script(name))])
+}
+
+/// The same with arguments, run by whatever its name's ending asks for.
+pub(super) fn run(name: &str, arguments: &[&str]) -> Program {
+    let mut words = match name.rsplit_once('.') {
+        Some((_, "mjs")) => program(&["node", path(&script(name))]),
+        Some((_, "java")) => program(&["java", path(&script(name))]),
+        _ => python_script(name),
+    };
+    words.extend(program(arguments));
+    words
+}
+
+pub(super) fn program(words: &[&str]) -> Program {
+    words.iter().map(|&word| word.to_owned()).collect()
 }
 
 /// A script of this folder's.
@@ -111,7 +139,7 @@ fn conversations(rows: &[Row]) -> Value {
 fn certificate(folder: &Path) {
     let script = format!(
         "cd {} && openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -subj /CN=tls.test \
-         -addext subjectAltName=DNS:tls.test -days 2 -keyout key.pem -out cert.pem 2>&1 && cat key.pem cert.pem > both.pem",
+         -addext subjectAltName=DNS:tls.test,IP:{WORLD_V4} -days 2 -keyout key.pem -out cert.pem 2>&1 && cat key.pem cert.pem > both.pem",
         folder.display()
     );
     assert!(Command::new("sh").args(["-c", &script]).status().unwrap().success());

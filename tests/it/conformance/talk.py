@@ -5,7 +5,7 @@
     talk.py client ROWS FOLDER HOST             runs all rows, several at once
 
 ROWS is a JSON file: [[name, port, client, origin]…]. An end is a list of steps; `null` for an origin is somebody else's
-server; a client of one step ["curl", ARGUMENT…] is curl, with URL for the row's address. Steps:
+server; a client of one step ["curl", ARGUMENT…] is curl, with URL, ADDRESS (host and port) and PORT of the row. Steps:
     send TEXT · fill N (bytes of a pattern) · drip TEXT (byte by byte, each alone on the wire)
     until TEXT · bytes N · digest N (hear that much, say only its digest) · rest (hear all until the end)
     fin · reset · close · gone (wait until the other has let go of the connection wholly) · flood (send until it is cut)
@@ -206,7 +206,10 @@ def client(rows, folder, host):
 
 
 def curl(arguments, url):
-    arguments = [argument.replace("URL", url).replace("ADDRESS", url[len("http://"):]) for argument in arguments]
+    address = url[len("http://"):]
+    known = {"URL": url, "ADDRESS": address, "PORT": address.split(":")[1]}
+    for word, value in known.items():
+        arguments = [argument.replace(word, value) for argument in arguments]
     done = subprocess.run(["curl", "-sS", "--max-time", "20", *arguments], stdin=subprocess.DEVNULL, capture_output=True)
     complaint = re.sub(r"\d+ milliseconds", "some milliseconds", done.stderr.decode("latin-1"))
     return [done.stdout.decode("latin-1"), f"exit {done.returncode} {complaint}"]

@@ -1,9 +1,10 @@
 //! What is no HTTP: passed through as it is, whoever speaks first, however it ends.
 
+use super::super::support::{WORLD_V4, WORLD_V6};
 use super::row::{Row, bytes, close, curl, digest, drip, fill, fin, flood, hold, reset, rest, row, send, tell, until};
 
 pub(super) fn rows() -> Vec<Row> {
-    [greetings(), conversations(), endings()].concat()
+    [greetings(), conversations(), endings(), vec![addresses()]].concat()
 }
 
 fn greetings() -> Vec<Row> {
@@ -145,6 +146,16 @@ fn conversations() -> Vec<Row> {
         )
         .traced(0),
     ]
+}
+
+fn addresses() -> Row {
+    let both = format!("eyes.test:PORT:[{WORLD_V6}],{WORLD_V4}");
+    let answer = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
+    row(
+        "curl takes the first of two addresses that answer",
+        [curl(&["-i", "-w", "%{remote_ip}", "--resolve", &both, "http://eyes.test:PORT/"])],
+        [until("\r\n\r\n"), send(answer)],
+    )
 }
 
 fn endings() -> Vec<Row> {

@@ -2,7 +2,9 @@
 
 use serde_json::Value;
 
-use super::row::{Row, bytes, close, curl, digest, fin, head, hold, reset, rest, row, send, tell, tls, until};
+use super::super::support::WORLD_V4;
+use super::playing::{Program, run};
+use super::row::{Row, bytes, close, curl, digest, fin, head, hold, named, reset, rest, row, send, tell, tls, until};
 
 const ASKING: &str = "GET /chat HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\nConnection: keep-alive, Upgrade\r\n\
                       Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\
@@ -241,6 +243,35 @@ fn tunnels() -> Vec<Row> {
         ),
     ]
 }
+
+/// The cases that the Autobahn suite has and a proxy can influence, with real clients and servers of WebSocket.
+pub(super) fn websocket_programs() -> (Vec<Program>, Vec<Program>) {
+    let [websockets, aiohttp] =
+        ["websockets=ws://{}:8099", "aiohttp=ws://{}:8093"].map(|base| base.replace("{}", WORLD_V4));
+    let servers = vec![run("websocket.py", &["origin", "8099"]), run("web.py", &["aiohttp", "8093"])];
+    (servers, vec![run("websocket.py", &["client", &websockets, &aiohttp])])
+}
+
+pub(super) fn websocket_rows() -> Vec<Row> {
+    let closings = [1000, 1001, 1002, 1008, 1011, 3000, 4999].map(|code| format!("the server closes with {code}"));
+    let by_client = [1000, 1003, 1009, 4000].map(|code| format!("the client closes with {code}"));
+    let cases: Vec<String> = CASES.map(str::to_owned).into_iter().chain(closings).chain(by_client).collect();
+    let kinds = ["websockets", "websockets, compressed", "aiohttp", "aiohttp, compressed"];
+    kinds
+        .iter()
+        .flat_map(|kind| cases.iter().map(move |case| named(&format!("WebSocket with {kind}: {case}"))))
+        .collect()
+}
+
+const CASES: [&str; 7] = [
+    "text of all sizes",
+    "binary of all sizes",
+    "UTF-8 of one to four bytes",
+    "fragments",
+    "pings with payloads",
+    "a message of 4 MiB",
+    "a thousand messages before any is read",
+];
 
 /// After the handshake both ends go on with steps of their own.
 fn upgraded<const C: usize, const O: usize>(name: &str, client: [Value; C], origin: [Value; O]) -> Row {
