@@ -65,7 +65,10 @@ pub(super) fn grpc_programs() -> (Vec<Program>, Vec<Program>) {
 
 pub(super) fn grpc_rows() -> Vec<Row> {
     let statuses = (1..17).map(|code| named(&format!("grpc: status {code} as trailers only")));
-    statuses.chain(GRPC.iter().map(|name| named(&format!("grpc: {name}")))).collect()
+    let same = GRPC.iter().map(|name| named(&format!("grpc: {name}")));
+    let at_once = AT_ONCE.iter().map(|name| named(&format!("grpc: {name}")).at_once());
+    let grouped = named("grpc: metadata, repeated and binary").differs("fields of one name are grouped");
+    statuses.chain(same).chain(at_once).chain([grouped]).collect()
 }
 
 const SAME: [&str; 38] = [
@@ -120,10 +123,9 @@ const LIMITS: [(&str, &str); 7] = [
     ("a PING of the client", "PING is answered by us"),
 ];
 
-const GRPC: [&str; 24] = [
+const GRPC: [&str; 21] = [
     "a unary call",
     "empty messages",
-    "metadata, repeated and binary",
     "a method that nobody has",
     "8 MiB up and down",
     "an answer larger than the client takes",
@@ -131,7 +133,6 @@ const GRPC: [&str; 24] = [
     "a request compressed with deflate",
     "an answer compressed with gzip",
     "a deadline that passes",
-    "a call that the client cancels",
     "a stream of the server's",
     "a stream of the server's without messages",
     "a stream of the server's that it aborts",
@@ -143,6 +144,7 @@ const GRPC: [&str; 24] = [
     "both sides in turn",
     "two hundred messages of 64 KiB both ways",
     "keepalive while a call is long",
-    "fifty calls at once",
     "an authority of its own",
 ];
+
+const AT_ONCE: [&str; 2] = ["fifty calls at once", "a call that the client cancels"];

@@ -130,6 +130,11 @@ server.on("stream", (stream, headers, flags, raw) => {
       whole(() => { stream.respond({ ":status": 200 }, { endStream: true }); });
       break;
     case "push":
+      if (!stream.pushAllowed) {
+        stream.respond({ ":status": 200 });
+        stream.end("may not push");
+        break;
+      }
       stream.pushStream({ ":path": "/pushed" }, (error, pushed) => {
         pushed?.on("error", () => {});
         pushed?.respond({ ":status": 200 });

@@ -1,5 +1,6 @@
 //! Plays the rows of a family without us and with us, and hands what was seen to the comparison.
 
+use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -75,7 +76,8 @@ impl Stage {
             seen::gather(&mut seen, &said);
         }
         for server in &mut running {
-            let (_, said) = server.terminate();
+            let (status, said) = server.terminate();
+            assert!(status.success() || status.signal() == Some(SIGTERM), "a server has failed: {status}\n{said}");
             seen::gather(&mut seen, &said);
         }
         seen
@@ -145,4 +147,5 @@ fn certificate(folder: &Path) {
     assert!(Command::new("sh").args(["-c", &script]).status().unwrap().success());
 }
 
+const SIGTERM: i32 = 15;
 const FIRST_PORT: u16 = 20000;

@@ -15,6 +15,8 @@ pub(super) struct Row {
     pub(super) expected: Expected,
     /// How many requests get a `traceparent`; `None` is one for each request line that the origin sees.
     pub(super) traced: Option<usize>,
+    /// Whether the origin sees several calls at once, in an order that nobody promises.
+    pub(super) at_once: bool,
 }
 
 /// What both ends see with us, compared to without us.
@@ -38,6 +40,11 @@ impl Row {
         self
     }
 
+    pub(super) fn at_once(mut self) -> Self {
+        self.at_once = true;
+        self
+    }
+
     pub(super) fn traced(mut self, requests: usize) -> Self {
         self.traced = Some(requests);
         self
@@ -51,7 +58,15 @@ pub(super) fn row<const C: usize, const O: usize>(name: &str, client: [Value; C]
 
 /// A row that programs of its own play.
 pub(super) fn named(name: &str) -> Row {
-    Row { name: name.into(), client: vec![], origin: None, port: None, expected: Expected::Same, traced: None }
+    Row {
+        name: name.into(),
+        client: vec![],
+        origin: None,
+        port: None,
+        expected: Expected::Same,
+        traced: None,
+        at_once: false,
+    }
 }
 
 /// A row with steps for the client, and a server of its own on `port`.

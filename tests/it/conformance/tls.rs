@@ -19,7 +19,8 @@ pub(super) fn programs(stage: &Stage) -> (Vec<Program>, Vec<Program>) {
 }
 
 pub(super) fn rows() -> Vec<Row> {
-    let rows = NAMES.iter().map(|name| named(&format!("TLS: {name}"))).chain(with_curl());
+    let streams = named("TLS: node:http2 with ten streams").at_once();
+    let rows = NAMES.iter().map(|name| named(&format!("TLS: {name}"))).chain(with_curl()).chain([streams]);
     // Passed through: the origin sees no traceparent.
     rows.map(|row| row.traced(0)).collect()
 }
@@ -102,10 +103,13 @@ pub(super) fn java_rows() -> Vec<Row> {
     let plain = JAVA.iter().map(|name| named(&format!("Java: {name}")));
     let passed = ["Java: TLS with HTTP_1_1", "Java: TLS with HTTP_2"].map(|name| named(name).traced(0));
     // What follows an accepted upgrade is passed through unread.
-    plain.chain(passed).chain([named("Java: Upgrade: h2c, which is accepted").traced(1)]).collect()
+    plain
+        .chain(passed)
+        .chain([named("Java: Upgrade: h2c, which is accepted").traced(1), named("Java: fifty calls at once").at_once()])
+        .collect()
 }
 
-const NAMES: [&str; 15] = [
+const NAMES: [&str; 14] = [
     "http.client without ALPN",
     "http.client sends 1 MiB",
     "http.client hears 4 MiB",
@@ -120,10 +124,9 @@ const NAMES: [&str; 15] = [
     "httpx with HTTP 2",
     "node:https",
     "fetch",
-    "node:http2 with ten streams",
 ];
 
-const JAVA: [&str; 8] = [
+const JAVA: [&str; 7] = [
     "HTTP/1.1",
     "Upgrade: h2c, which Node ignores",
     "expects 100-continue",
@@ -131,5 +134,4 @@ const JAVA: [&str; 8] = [
     "an answer that is reset",
     "a connection that the server closes",
     "a timeout",
-    "fifty calls at once",
 ];

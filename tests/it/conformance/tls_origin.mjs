@@ -22,7 +22,8 @@ const server = http2.createSecureServer(options, async (request, response) => {
   if (url.pathname === "/large") response.end(Buffer.alloc(4 << 20, "large"));
   else if (url.pathname === "/cut") {
     response.setHeader("content-length", 1000);
-    response.write("part", () => socket.destroy());
+    const session = request.stream?.session;
+    response.write("part", () => (session ?? socket).destroy());
   } else response.end(`${request.method} ${size}`);
 });
 server.on("sessionError", () => {});
