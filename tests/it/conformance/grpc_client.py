@@ -30,7 +30,9 @@ class Talk:
 
     def show(self, call, body=b""):
         self.saw.append(f"{len(body)} {hashlib.sha256(body).hexdigest()}")
-        self.saw.append(str([list(call.initial_metadata()), call.code(), call.details(), list(call.trailing_metadata())]))
+        # Whether the two ends' clocks or the server's RST_STREAM came first is chance.
+        details = "" if call.code() == grpc.StatusCode.DEADLINE_EXCEEDED else call.details()
+        self.saw.append(str([list(call.initial_metadata()), call.code(), details, list(call.trailing_metadata())]))
 
     def unary(self, request, metadata=(), name="Unary", **more):
         try:
@@ -113,8 +115,7 @@ def _(talk):
 @row("grpc: a call that the client cancels")
 def _(talk):
     call = talk.method("unary_unary", "Never").future(b"x", metadata=talk.metadata, timeout=10)
-    stream = talk.method("unary_stream", "ServerStream")(b"end 1", metadata=talk.metadata, timeout=10)
-    talk.drain(stream)  # so that the first one has arrived, too
+    talk.method("unary_unary", "Begun")(b"", metadata=talk.metadata, timeout=15)
     call.cancel()
     talk.saw.append(f"{call.code()} {call.cancelled()}")
     talk.gone()

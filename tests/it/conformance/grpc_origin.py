@@ -10,7 +10,7 @@ from concurrent import futures
 import grpc
 
 SAYING = threading.Lock()
-GONE = {}
+GONE, CHANGED = {}, threading.Condition()
 
 
 def say(row, *saw):
@@ -24,15 +24,28 @@ def begin(context, method):
     lines = "".join(f"{key}: {value}\r\n" for key, value in metadata)
     deadline = "with a deadline" if (context.time_remaining() or 1e9) < 1e6 else "without a deadline"
     say(row, f"POST /test.Row/{method} HTTP/2\r\n{lines}\r\n{deadline}")
-    gone = GONE.setdefault(row, threading.Event())
-    context.add_callback(gone.set)
-    return row, gone
+    return row
+
+
+def watch(row, context):
+    """Waits for the end of a call that the client will end, which `begun` and `gone` tell of."""
+    over = threading.Event()
+    context.add_callback(over.set)
+    with CHANGED:
+        GONE[row] = over
+        CHANGED.notify_all()
+    over.wait(10)
+    say(row, f"active: {context.is_active()}")
+
+
+def begun(request, context):
+    row = dict(context.invocation_metadata())["row"]
+    with CHANGED:
+        return b"begun" if CHANGED.wait_for(lambda: row in GONE, 10) else b"<TIMEOUT>"
 
 
 def unary(request, context):
-    row, _ = begin(context, "Unary")
-    if request == b"gone?":
-        return b""
+    row = begin(context, "Unary")
     say(row, f"{len(request)} {hashlib.sha256(request).hexdigest()}")
     if request.startswith(b"fail "):
         context.set_trailing_metadata((("x-why", "because"), ("x-why-bin", b"\0\xff")))
@@ -52,28 +65,23 @@ def gone(request, context):
 
 
 def never(request, context):
-    row, over = begin(context, "Never")
-    over.wait(10)
-    say(row, f"active: {context.is_active()}")
+    watch(begin(context, "Never"), context)
     return b""
 
 
 def server_stream(request, context):
-    row, _ = begin(context, "ServerStream")
+    row = begin(context, "ServerStream")
     kind, count = request.split()
     for index in range(int(count)):
         yield b"%d" % index
     if kind == b"abort":
         context.abort(grpc.StatusCode.DATA_LOSS, "in the middle")
     if kind == b"wait":
-        over = threading.Event()
-        context.add_callback(over.set)
-        over.wait(10)
-        say(row, f"active: {context.is_active()}")
+        watch(row, context)
 
 
 def client_stream(requests, context):
-    row, _ = begin(context, "ClientStream")
+    row = begin(context, "ClientStream")
     parts = list(requests)
     say(row, f"{len(parts)} {hashlib.sha256(b''.join(parts)).hexdigest()}")
     return b"%d" % len(parts)
@@ -87,7 +95,7 @@ def early(requests, context):
 
 
 def bidi(requests, context):
-    row, _ = begin(context, "Bidi")
+    row = begin(context, "Bidi")
     heard = 0
     try:
         for request in requests:
@@ -97,7 +105,7 @@ def bidi(requests, context):
         say(row, f"heard {heard}")
 
 
-KINDS = {"Unary": grpc.unary_unary_rpc_method_handler(unary), "Never": grpc.unary_unary_rpc_method_handler(never),
+KINDS = {"Begun": grpc.unary_unary_rpc_method_handler(begun), "Unary": grpc.unary_unary_rpc_method_handler(unary), "Never": grpc.unary_unary_rpc_method_handler(never),
          "Gone": grpc.unary_unary_rpc_method_handler(gone), "ServerStream": grpc.unary_stream_rpc_method_handler(server_stream),
          "ClientStream": grpc.stream_unary_rpc_method_handler(client_stream), "Early": grpc.stream_unary_rpc_method_handler(early),
          "Bidi": grpc.stream_stream_rpc_method_handler(bidi)}

@@ -16,11 +16,12 @@ class Talk {
   constructor(row, options) {
     this.row = row;
     this.saw = [];
+    this.events = []; // of the connection; how they fall between those of streams is chance
     this.session = http2.connect(base, { maxSessionMemory: 1000, maxHeaderListPairs: 4000, settings: { maxHeaderListSize: 1 << 20, ...options } });
-    this.session.on("goaway", (code, last, data) => this.saw.push(`goaway ${code} ${data ?? ""}`));
-    this.session.on("error", (error) => this.saw.push(`session ${error.code}`));
-    this.session.on("altsvc", (service) => this.saw.push(`altsvc ${service}`));
-    this.session.on("ping", (payload) => this.saw.push(`ping ${payload}`));
+    this.session.on("goaway", (code, last, data) => this.events.push(`goaway ${code} ${data ?? ""}`));
+    this.session.on("error", (error) => this.events.push(`session ${error.code}`));
+    this.session.on("altsvc", (service) => this.events.push(`altsvc ${service}`));
+    this.session.on("ping", (payload) => row === "a PING of the server" && this.events.push(`ping ${payload}`));
     this.session.on("stream", (pushed, headers) => {
       pushed.on("error", () => {});
       pushed.on("push", () => pushed.resume());
@@ -72,7 +73,7 @@ class Talk {
     // Node does not always say that a connection that has had a GOAWAY is closed.
     await Promise.race([this.closed, new Promise((resolve) => setTimeout(resolve, PATIENCE / 5).unref())]);
     this.session.destroy();
-    console.log(JSON.stringify({ row: this.row, at: "client", saw: this.saw }));
+    console.log(JSON.stringify({ row: this.row, at: "client", saw: [...this.saw, ...this.events] }));
   }
 }
 
@@ -119,7 +120,12 @@ for (let code = 0; code <= 13; code++) {
     await talk.call("plain", {}, { kept: false }).done;
   };
 }
-plain("RST_STREAM 2 from the server in the middle of its answer", "resetlater/2");
+rows["RST_STREAM 2 from the server in the middle of its answer"] = async (talk) => {
+  const stream = talk.call("resetlater/2", { ":method": "POST" }, { act: () => {} });
+  await talk.heard(stream, 4);
+  stream.end();
+  await stream.done;
+};
 rows["RST_STREAM 8 from a client that has said all"] = async (talk) => {
   const stream = talk.call("open");
   await talk.heard(stream, 4);
@@ -127,10 +133,10 @@ rows["RST_STREAM 8 from a client that has said all"] = async (talk) => {
   await stream.done;
   await talk.call("plain", {}, { kept: false }).done;
 };
-for (const code of [0, 2, 11]) {
+for (const code of [0, 2, 11, "0 with a reason"]) {
   rows[`GOAWAY ${code} from the server`] = async (talk) => {
     const gone = new Promise((resolve) => talk.session.on("goaway", resolve));
-    await talk.call(`goaway/${code}`).done;
+    await talk.call(code === "0 with a reason" ? "reason/0" : `goaway/${code}`).done;
     await gone;
   };
 }

@@ -6,10 +6,11 @@ import http2 from "node:http2";
 const settings = { maxConcurrentStreams: 2000, enableConnectProtocol: true, maxHeaderListSize: 1 << 20 };
 const server = http2.createServer({ settings, maxSessionMemory: 1000, maxHeaderListPairs: 4000 });
 const open = new Set();
+// The order of pseudo-header fields has no meaning (RFC 9113, section 8.3); all others keep theirs.
 const pairs = (raw) => {
-  let lines = "";
-  for (let index = 0; index < raw.length; index += 2) lines += `${raw[index]}: ${raw[index + 1]}\r\n`;
-  return lines;
+  const lines = Array.from({ length: raw.length / 2 }, (_, index) => `${raw[2 * index]}: ${raw[2 * index + 1]}\r\n`);
+  const pseudo = lines.filter((line) => line.startsWith(":")).sort();
+  return [...pseudo, ...lines.filter((line) => !line.startsWith(":"))].join("");
 };
 
 server.on("session", (session) => {
@@ -47,7 +48,7 @@ server.on("stream", (stream, headers, flags, raw) => {
     session.streams.push(`${first}${body} ${trailers} closed ${stream.rstCode} ${stream.aborted ? "aborted" : ""}${weight}`);
   });
   const count = () => stream.on("data", (data) => { hash.update(data); size += data.length; });
-  const whole = (act) => { count(); stream.on("end", act); };
+  const whole = (act) => { count(); stream.on("end", () => stream.destroyed || act()); };
   const [, route, code] = url.pathname.split("/");
   if (method === "CONNECT") {
     stream.respond({ ":status": 200 });
@@ -65,7 +66,8 @@ server.on("stream", (stream, headers, flags, raw) => {
       break;
     case "resetlater":
       stream.respond({ ":status": 200 });
-      stream.write("part", () => whole(() => {}));
+      stream.write("part");
+      count();
       stream.on("end", () => stream.close(Number(code)));
       break;
     case "open":
@@ -74,10 +76,11 @@ server.on("stream", (stream, headers, flags, raw) => {
       count();
       break;
     case "goaway":
+    case "reason":
       whole(() => {
         stream.respond({ ":status": 200 });
         stream.end("going");
-        session.goaway(Number(code), 0, Buffer.from("why"));
+        stream.on("close", () => session.goaway(Number(code), 0, route === "reason" ? Buffer.from("why") : undefined));
       });
       break;
     case "shutdown":

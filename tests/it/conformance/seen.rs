@@ -45,7 +45,7 @@ fn judge(row: &Row, mut client: [Vec<String>; 2], mut origin: [Vec<String>; 2]) 
         *saw = without_dates(saw);
     }
     if row.at_once {
-        origin.each_mut().map(|saw| saw.sort());
+        origin.iter_mut().for_each(|saw| saw.sort());
     }
     let different = difference("client", &client).or_else(|| difference("origin", &origin));
     match row.expected {
@@ -82,7 +82,7 @@ fn excerpt(saw: &str, from: usize) -> String {
 
 /// How many requests begin here: lines that end in a version and have three words.
 fn request_lines(saw: &str) -> usize {
-    let versions = [" HTTP/1.0", " HTTP/1.1", " HTTP/2"];
+    let versions = [" HTTP/1.0", " HTTP/1.1", " HTTP/2", " HTTP/2.0"];
     let begins = |line: &str| {
         let line = line.strip_suffix('\r').unwrap_or(line);
         versions.iter().any(|version| line.ends_with(version)) && line.split(' ').count() == 3
