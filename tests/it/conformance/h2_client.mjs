@@ -73,7 +73,7 @@ class Talk {
     // Node does not always say that a connection that has had a GOAWAY is closed.
     await Promise.race([this.closed, new Promise((resolve) => setTimeout(resolve, PATIENCE / 5).unref())]);
     this.session.destroy();
-    console.log(JSON.stringify({ row: this.row, at: "client", saw: [...this.saw, ...this.events] }));
+    console.log(JSON.stringify({ row: this.row, at: "client", saw: [...this.saw, ...new Set(this.events)] }));
   }
 }
 

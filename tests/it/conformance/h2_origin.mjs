@@ -22,7 +22,7 @@ server.on("session", (session) => {
   session.on("ping", (payload) => session.events.push(`ping ${payload.toString("hex")}`));
   session.on("error", (error) => session.events.push(`error ${error.code} ${error.message}`));
   session.on("remoteSettings", (settings) => (session.told = JSON.stringify(settings)));
-  session.on("close", () => {
+  session.once("close", () => {
     open.delete(session);
     const told = session.row?.endsWith("settings") ? [session.told] : [];
     if (session.row) console.log(JSON.stringify({ row: session.row, at: "origin", saw: [...session.streams.sort(), ...session.events, ...told] }));

@@ -127,7 +127,9 @@ fn other_protocols() -> Vec<Row> {
             "h2c asked for and accepted",
             [send(h2c), head(), bytes(9), send([preface, settings].concat()), until("done"), fin()],
             [head(), send([switched, settings].concat()), bytes(preface.len() + 9), send("done")],
-        ),
+        )
+        // The preface looks like a request line.
+        .traced(1),
         row(
             "an upgrade to a protocol that nobody knows",
             [
