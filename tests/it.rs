@@ -8,6 +8,7 @@ mod it {
 
     mod admin;
     mod clients;
+    mod conformance;
     mod delivery;
     mod ends;
     mod export;
