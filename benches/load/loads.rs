@@ -123,7 +123,6 @@ impl Load {
     pub(crate) fn columns(self) -> &'static [Column] {
         match self {
             Self::OpenLoop => &[
-                Column("user_us", "of it user", 1),
                 Column("p50_us", "p50 us", 0),
                 Column("p90_us", "p90 us", 0),
                 Column("p99_us", "p99 us", 0),

@@ -96,13 +96,15 @@ impl Report {
         json!({"name": load.name(), "title": load.title(), "unit": load.unit(), "key": load.key().0, "peers": peers.collect::<Vec<_>>()})
     }
 
-    /// Of the medians of the load's key figure.
+    /// Of the load's key figure, round by round, then the median: within a round two peers ran on the same machine, seconds
+    /// apart; from round to round a virtual machine may run at another speed.
     fn ratio(&self, load: Load, peer: Peer, to: Peer) -> Option<f64> {
-        let median = |peer| {
-            let (_, _, rounds) = self.rows.iter().find(|row| (row.0, row.1) == (load, peer))?;
-            Some(range(rounds, load.key().0)?.0)
-        };
-        Some(median(peer)? / median(to)?)
+        let of = |peer| self.rows.iter().find(|row| (row.0, row.1) == (load, peer)).map(|row| &row.2);
+        let key = load.key().0;
+        let pairs = of(peer)?.iter().zip(of(to)?);
+        let ratios: Vec<_> =
+            pairs.filter_map(|(one, other)| Some(Figures::from([(key, one.get(key)? / other.get(key)?)]))).collect();
+        Some(range(&ratios, key)?.0)
     }
 
     fn loads(&self) -> Vec<Load> {
