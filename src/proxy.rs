@@ -107,7 +107,7 @@ async fn forward(proxy: &Proxy, mut client: TcpStream, target: Target) -> io::Re
                     // What is inside a tunnel is a conversation of its own.
                     Some(tunnel) => {
                         context.target = Arc::new(context.target.through(&tunnel.authority));
-                        read = Read { client: tunnel.from_client.into(), upstream: tunnel.from_upstream.into() };
+                        read.upstream = tunnel.from_upstream.into();
                         continue;
                     }
                     None => break,
@@ -149,12 +149,14 @@ async fn detect(
     read: &mut Read,
 ) -> io::Result<Option<Protocol>> {
     let (from_client, from_upstream) = (&mut read.client, &mut read.upstream);
-    let mut upstream_decides = true;
-    if !from_client.is_empty()
-        && let Some(protocol) = detect::client(from_client)
-    {
+    // Inside a tunnel both may have spoken already.
+    if let Some(protocol) = detect::client(from_client) {
         return Ok(Some(protocol));
     }
+    let mut upstream_decides = match detect::upstream_is_settings(from_upstream) {
+        Some(false) => return Ok(Some(Protocol::Opaque(Reason::ServerFirst))),
+        settings => settings.is_none(),
+    };
     Ok(Some(loop {
         tokio::select! {
             biased;

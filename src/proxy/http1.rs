@@ -37,7 +37,11 @@ where
             return http.tunnel.map(|tunnel| Tunnel { from_upstream, ..tunnel });
         }
         Ended::Upstream(error) => http.upstream_failed(stack::io_error_type(&error)),
-        Ended::Refused => context.refuse(http.refused.unwrap_or(UNREADABLE_REQUEST)),
+        Ended::Refused => {
+            if let Some(why) = http.refused {
+                context.refuse(why);
+            }
+        }
         // What is under way is cancelled by its drop.
         Ended::Client | Ended::Complete | Ended::Drained => {}
     }
@@ -57,6 +61,8 @@ struct Http1<'a> {
     calls: VecDeque<Exchange>,
     /// The client has said FIN.
     client_finished: bool,
+    /// So has upstream.
+    upstream_finished: bool,
     /// Why the rest is passed through unread.
     unread: Option<&'static str>,
     /// Records the rest that is passed through unread.
@@ -73,8 +79,6 @@ struct Http1<'a> {
 pub(super) struct Tunnel {
     /// Where the client asked to be connected to.
     pub(super) authority: String,
-    /// What it has said already.
-    pub(super) from_client: Bytes,
     /// What has been said to it already.
     pub(super) from_upstream: Bytes,
 }
@@ -90,11 +94,13 @@ struct Exchange {
 #[derive(Debug)]
 struct Up {
     state: UpState,
-    /// The begin of a head; or what came behind a request that may change the protocol, until its answer is known.
+    /// The begin of a head.
     held: Vec<u8>,
     scanned: usize,
-    /// What is held can go on.
+    /// What is held is to go on as it is.
     resume: bool,
+    /// Bytes have gone up behind a request that may change the protocol, before its answer was known.
+    early: bool,
     /// The request under way asks for another protocol, or for a tunnel.
     decides: bool,
 }
@@ -127,10 +133,11 @@ impl<'a> Http1<'a> {
         Self {
             context,
             policy: context.settings.policies.reader(),
-            up: Up { state: UpState::Head, held: Vec::new(), scanned: 0, resume: false, decides: false },
+            up: Up { state: UpState::Head, held: Vec::new(), scanned: 0, resume: false, early: false, decides: false },
             down: Down { state: DownState::Head, held: Vec::new(), scanned: 0 },
             calls: VecDeque::new(),
             client_finished: false,
+            upstream_finished: false,
             unread: None,
             rest: None,
             refused: None,
@@ -160,7 +167,9 @@ impl<'a> Http1<'a> {
                     break;
                 }
                 UpState::Undecided => {
-                    self.up.held.extend_from_slice(rest);
+                    // Whatever they are: upstream may wait for them before it answers.
+                    self.up.early = true;
+                    pass(out, bytes, at..bytes.len(), owned);
                     break;
                 }
                 UpState::Body(body) => match body.feed(rest, |_| {}) {
@@ -339,9 +348,8 @@ impl<'a> Http1<'a> {
             }
             let authority = exchange.connect.take().filter(|_| tunnel);
             self.answer_ended_with(true);
-            if let Some(authority) = authority {
-                let from_client = std::mem::take(&mut self.up.held).into();
-                self.tunnel = Some(Tunnel { authority, from_client, from_upstream: Bytes::new() });
+            if let Some(authority) = authority.filter(|_| !self.up.early) {
+                self.tunnel = Some(Tunnel { authority, from_upstream: Bytes::new() });
                 return true;
             }
             self.all_unread(UPGRADED);
@@ -374,9 +382,11 @@ impl<'a> Http1<'a> {
             call.complete();
         }
         let decided = (exchange.upgrade || exchange.connect.is_some()) && !upgraded;
-        if decided && matches!(self.up.state, UpState::Undecided) {
+        if decided && std::mem::take(&mut self.up.early) {
+            // They were another request, perhaps: it has gone up as it was.
+            self.up_unread(UNREADABLE_REQUEST);
+        } else if decided && matches!(self.up.state, UpState::Undecided) {
             self.up.state = UpState::Head;
-            self.up.resume = !self.up.held.is_empty();
         } else if decided {
             // The answer was there before the request's end.
             self.up.decides = false;
@@ -399,7 +409,11 @@ impl<'a> Http1<'a> {
 
 impl Watch for Http1<'_> {
     fn up(&mut self, bytes: &[u8], out: &mut Gather) -> Verdict {
-        if matches!(self.up.state, UpState::Undecided) || self.up.held.is_empty() {
+        if self.upstream_finished && self.calls.is_empty() && matches!(self.up.state, UpState::Head) {
+            // A request that nobody will answer. A server that closed would reset it; one that only half-closed cannot say more.
+            return Verdict::Refuse;
+        }
+        if self.up.held.is_empty() {
             return self.requests(bytes, false, out);
         }
         self.up.held.extend_from_slice(bytes);
@@ -424,8 +438,7 @@ impl Watch for Http1<'_> {
     fn wants_client(&self) -> bool {
         match self.up.state {
             UpState::Head => self.calls.len() < MAX_PIPELINED,
-            UpState::Undecided => self.up.held.len() < MAX_UNDECIDED,
-            UpState::Body(_) | UpState::Unread => true,
+            UpState::Undecided | UpState::Body(_) | UpState::Unread => true,
         }
     }
 
@@ -445,6 +458,7 @@ impl Watch for Http1<'_> {
     }
 
     fn upstream_finished(&mut self) {
+        self.upstream_finished = true;
         let ends_properly = matches!(&self.down.state, DownState::Body(body) if body.ends_with_connection());
         if ends_properly {
             self.answer_ended();
@@ -537,6 +551,4 @@ const TOO_LONG: &str = "too_long";
 const MAX_HEAD: usize = 2 * 1024 * 1024;
 /// Requests that wait for their answers; the client is not read beyond.
 const MAX_PIPELINED: usize = 256;
-/// What a client may say before it knows whether the protocol changes.
-const MAX_UNDECIDED: usize = 64 * 1024;
 const FEW_FIELDS: usize = 64;

@@ -136,7 +136,7 @@ impl Future for Exchange<'_> {
             return Poll::Ready(Ended::InItself);
         }
         if this.stopped {
-            this.down.reset(Reason::NO_ERROR);
+            // h2 sends RST_STREAM with NO_ERROR behind the answer's end as this drops (RFC 9113, section 8.1).
             return Poll::Ready(Ended::InItself);
         }
         Poll::Pending
