@@ -2,12 +2,13 @@
 //! how the connection ended, the error that a client reports. One test a family of rows; a family runs in one pod, all rows
 //! without us, then all with us, and says every row that fails.
 //!
-//! Rows are either conversations, played step by step by `talk.py` at both ends (`http1`, `interim`, `upgrades`, `tcp`), or
+//! Rows are either conversations, played step by step by `talk.py` at both ends (`http1`, `endings`, `interim`, `upgrades`, `tcp`), or
 //! the steps of real clients against real servers, which say what their programming interface shows.
 //!
 //! What is taken away before the comparison, and no more: the `traceparent` line that the origin sees (there must be one
 //! for each request, and it must be valid), and the value of `Date`.
 
+mod endings;
 mod h2;
 mod http1;
 mod interim;
@@ -25,6 +26,11 @@ use row::Row;
 #[test]
 fn http1_raw() {
     conversations("http1_raw", http1::rows());
+}
+
+#[test]
+fn http1_endings() {
+    conversations("http1_endings", endings::rows());
 }
 
 #[test]

@@ -61,7 +61,7 @@ def unary(request, context):
 def gone(request, context):
     """Answers when the row's earlier call has ended on this side."""
     row = dict(context.invocation_metadata())["row"]
-    return b"gone" if GONE[row].wait(10) else b"<TIMEOUT>"
+    return b"gone" if begun(request, context) == b"begun" and GONE[row].wait(10) else b"<TIMEOUT>"
 
 
 def never(request, context):

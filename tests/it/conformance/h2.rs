@@ -27,10 +27,10 @@ fn with_nginx() -> Vec<Row> {
     let row = |name: &str, arguments: &[&str]| {
         calls(&format!("curl and nginx over h2c: {name}"), 8092, &[&["--http2-prior-knowledge"], arguments].concat())
     };
-    // One call each: curl 7.88 cannot use such a connection twice.
+    // One call each: curl 7.88 cannot use such a connection twice. No bodies: whether nginx's RST_STREAM, which follows an
+    // answer that does not want one, comes before curl has said it, is chance.
     vec![
         row("GET", &["-i", "URL/plain?ROW"]),
-        row("POST", &["-i", "--data", "body", "URL/echo?ROW"]),
         row("HEAD", &["-I", "URL/plain?ROW"]),
         row("404", &["-i", "URL/missing?ROW"]),
         row("204", &["-i", "URL/empty?ROW"]),
@@ -38,7 +38,6 @@ fn with_nginx() -> Vec<Row> {
         row("ranges", &["-i", "-r", "5-9,-3", "URL/large?ROW"]),
         row("gzip as it was made", &["-i", "-H", "Accept-Encoding: gzip", "URL/stream?ROW"]),
         row("a stream dropped without an answer", &["-i", "URL/dropped?ROW"]),
-        row("a body that is too large", &["-i", "--data", &"x".repeat(2000), "URL/limited?ROW"]),
     ]
 }
 
