@@ -34,6 +34,11 @@ impl<S: Abort> Linked<S> {
         Self { stream, given_back, resets: resets.clone(), side }
     }
 
+    /// These bytes are read before all others.
+    pub fn give_back(&mut self, bytes: Bytes) {
+        self.given_back = bytes;
+    }
+
     fn note<T>(&self, outcome: io::Result<T>) -> io::Result<T> {
         outcome.inspect_err(|error| {
             if matches!(error.kind(), io::ErrorKind::ConnectionReset | io::ErrorKind::TimedOut) {

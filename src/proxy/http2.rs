@@ -4,7 +4,7 @@
 //! have to say leaves in one write. Windows are ours, but nothing is taken from a sender that its reader has no room for.
 
 mod exchange;
-mod goaway;
+mod frames;
 mod pump;
 mod upstream;
 
@@ -14,15 +14,14 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
-use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::sync::Notify;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
 use tracing::debug;
 
 use self::exchange::{Ended, exchange};
-use self::goaway::GoAwayWatch;
+use self::frames::{FrameWatch, Seen};
 use self::upstream::{Reconnect, Upstream};
 use super::Proxy;
 use crate::net::{Abort, linked};
@@ -34,14 +33,38 @@ where
     C: AsyncRead + AsyncWrite + Abort + Unpin + Send + 'static,
     U: AsyncRead + AsyncWrite + Abort + Unpin + Send + 'static,
 {
-    let (client, upstream) = linked::join(client, upstream);
-    let going_away = Arc::new(Notify::new());
-    let connected = upstream::handshake(GoAwayWatch::new(upstream, going_away.clone())).await;
-    let (sender, upstream) = match connected {
+    let (client, from_client) = client;
+    let (mut client, upstream) = linked::join((client, Bytes::new()), upstream);
+    let seen = Arc::new(Seen::default());
+    let connected = upstream::handshake(FrameWatch::new(upstream, seen.clone())).await;
+    let (sender, mut upstream) = match connected {
         Ok(connected) => connected,
         Err(error) => return debug!(%error, "no HTTP/2 connection to upstream"),
     };
-    let mut client = match server().handshake::<_, Bytes>(client).await {
+    // A client that has not begun a request may be waiting for upstream's settings, which say what it may do.
+    let mut said = BytesMut::from(from_client);
+    while !seen.settings() && !frames::has_headers(&said) {
+        let settings = poll_fn(|cx| {
+            let ended = Pin::new(&mut upstream).poll(cx).is_ready();
+            if ended || seen.settings() { Poll::Ready(()) } else { Poll::Pending }
+        });
+        tokio::select! {
+            biased;
+            () = settings => break,
+            read = client.read_buf(&mut said) => if !read.is_ok_and(|length| length > 0) { break },
+        }
+    }
+    let mut server = server();
+    if seen.settings() {
+        let streams = u32::try_from(upstream.max_concurrent_send_streams()).unwrap_or(u32::MAX);
+        server.max_concurrent_streams(streams.min(MAX_STREAMS));
+    }
+    let mut connects = sender.is_extended_connect_protocol_enabled();
+    if connects {
+        server.enable_connect_protocol();
+    }
+    client.give_back(said.freeze());
+    let mut client = match server.handshake::<_, Bytes>(client).await {
         Ok(client) => client,
         Err(error) => return debug!(%error, "client connection ended"),
     };
@@ -55,9 +78,10 @@ where
     let mut policy = context.settings.policies.reader();
     let mut upstream = Some(upstream);
     let mut streams = FuturesUnordered::new();
-    let mut going_away = pin!(going_away.notified());
+    let mut going_away = pin!(seen.goaway.notified());
     let mut drained = pin!(proxy.drain.cancelled());
-    let (mut told, mut draining, mut connects, mut lost) = (false, false, false, false);
+    let (mut told, mut draining, mut lost) = (false, false, false);
+    let mut goaway = None;
     let client_failed = poll_fn(|cx| {
         loop {
             let mut again = false;
@@ -66,9 +90,7 @@ where
             {
                 upstream = None;
                 match ended {
-                    Err(error) if error.is_go_away() && error.is_remote() => {
-                        client.abrupt_shutdown(error.reason().unwrap_or(h2::Reason::NO_ERROR));
-                    }
+                    Err(error) if error.is_go_away() && error.is_remote() => goaway = error.reason(),
                     ended => {
                         debug!(?ended, "upstream connection ended");
                         client.graceful_shutdown();
@@ -76,7 +98,7 @@ where
                 }
             }
             if !connects && way.connects() {
-                // Said by upstream, now said by us (RFC 8441, section 3). Fails only on a connection that is closed.
+                // Said late by upstream, now said by us (RFC 8441, section 3). Fails only on a connection that is closed.
                 connects = true;
                 let _ = client.enable_connect_protocol();
             }
@@ -90,7 +112,10 @@ where
             }
             if !told && going_away.as_mut().poll(cx).is_ready() {
                 told = true;
-                client.graceful_shutdown();
+                // One with an error ends the connection, and is passed on with its code.
+                if goaway.is_none() {
+                    client.graceful_shutdown();
+                }
             }
             if !draining && drained.as_mut().poll(cx).is_ready() {
                 draining = true;
@@ -110,8 +135,13 @@ where
                     Poll::Pending => break,
                 }
             }
-            if !again {
-                return Poll::Pending;
+            if again {
+                continue;
+            }
+            // Behind everything that upstream said before it.
+            match goaway.take() {
+                Some(reason) => client.abrupt_shutdown(reason),
+                None => return Poll::Pending,
             }
         }
     })

@@ -211,6 +211,7 @@ const options = { "a server that pushes": { enablePush: true } };
 const names = Object.keys(rows);
 if (process.argv[3] === "names") {
   for (const name of names) console.log(name);
+  await new Promise((written) => process.stdout.write("", written));
   process.exit(0);
 }
 const patience = (talk) => new Promise((resolve) => setTimeout(() => { talk.saw.push("<TIMEOUT> of the row"); resolve(); }, 2 * PATIENCE).unref());
@@ -227,4 +228,4 @@ async function work() {
   }
 }
 await Promise.all(Array.from({ length: 8 }, work));
-process.exit(0);
+process.stdout.write("", () => process.exit(0));

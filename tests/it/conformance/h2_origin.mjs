@@ -177,6 +177,6 @@ server.on("sessionError", () => {});
 server.listen(Number(process.argv[2]), "0.0.0.0", () => console.log("listening"));
 process.on("SIGTERM", () => {
   const started = Date.now();
-  const wait = () => (open.size && Date.now() - started < 3000 ? setTimeout(wait, 10) : process.exit(0));
+  const wait = () => (open.size && Date.now() - started < 3000 ? setTimeout(wait, 10) : process.stdout.write("", () => process.exit(0)));
   wait();
 });

@@ -138,4 +138,4 @@ for (const [server, base] of servers) {
   await withHttp(`node:http and ${server}`, base);
   if (server === "Node") await special(base);
 }
-process.exit(0);
+process.stdout.write("", () => process.exit(0));

@@ -1,9 +1,10 @@
-//! Notices upstream's GOAWAY as it passes: h2 keeps it to itself until the last stream has ended, and a client that is
-//! not told goes on opening streams that nobody will answer.
+//! Notices upstream's SETTINGS and GOAWAY as they pass. h2 keeps a GOAWAY to itself until the last stream has ended, and a
+//! client that is not told goes on opening streams that nobody will answer.
 
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, ready};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -11,17 +12,37 @@ use tokio::sync::Notify;
 
 /// A stream of HTTP/2 frames from upstream, unchanged.
 #[derive(Debug)]
-pub(super) struct GoAwayWatch<S> {
+pub(super) struct FrameWatch<S> {
     inner: S,
     frames: Frames,
-    seen: Arc<Notify>,
+    seen: Arc<Seen>,
 }
 
-impl<S> GoAwayWatch<S> {
-    /// `seen` is told of every GOAWAY.
-    pub(super) fn new(inner: S, seen: Arc<Notify>) -> Self {
+/// What has been noticed.
+#[derive(Debug, Default)]
+pub(super) struct Seen {
+    /// Told of every GOAWAY.
+    pub(super) goaway: Notify,
+    settings: AtomicBool,
+}
+
+impl Seen {
+    /// Whether upstream has sent its settings.
+    pub(super) fn settings(&self) -> bool {
+        self.settings.load(Ordering::Acquire)
+    }
+}
+
+impl<S> FrameWatch<S> {
+    pub(super) fn new(inner: S, seen: Arc<Seen>) -> Self {
         Self { inner, frames: Frames::default(), seen }
     }
+}
+
+/// Whether a client that has said this, its preface first, has begun a request.
+pub(super) fn has_headers(said: &[u8]) -> bool {
+    let frames = said.get(PREFACE..).unwrap_or_default();
+    Frames::default().feed(frames) & bit(HEADERS) != 0
 }
 
 /// Where in the sequence of frames the stream is (RFC 9113, section 4.1).
@@ -33,9 +54,9 @@ struct Frames {
 }
 
 impl Frames {
-    /// Whether one of the frame headers that end in these bytes is a GOAWAY's.
-    fn feed(&mut self, mut bytes: &[u8]) -> bool {
-        let mut seen = false;
+    /// The types of the frames whose headers end in these bytes, a bit each.
+    fn feed(&mut self, mut bytes: &[u8]) -> u16 {
+        let mut seen = 0;
         while !bytes.is_empty() {
             if self.skip > 0 {
                 let skipped = self.skip.min(bytes.len());
@@ -50,7 +71,7 @@ impl Frames {
             if self.have == self.header.len() {
                 let [high, mid, low, kind] = self.header;
                 let length = usize::from(high) << 16 | usize::from(mid) << 8 | usize::from(low);
-                seen |= kind == GOAWAY;
+                seen |= bit(kind);
                 (self.have, self.skip) = (0, REST_OF_HEADER + length);
             }
         }
@@ -58,19 +79,23 @@ impl Frames {
     }
 }
 
-impl<S: AsyncRead + Unpin> AsyncRead for GoAwayWatch<S> {
+impl<S: AsyncRead + Unpin> AsyncRead for FrameWatch<S> {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let this = &mut *self;
         let before = buf.filled().len();
         ready!(Pin::new(&mut this.inner).poll_read(cx, buf))?;
-        if this.frames.feed(buf.filled().get(before..).unwrap_or_default()) {
-            this.seen.notify_one();
+        let seen = this.frames.feed(buf.filled().get(before..).unwrap_or_default());
+        if seen & bit(GOAWAY) != 0 {
+            this.seen.goaway.notify_one();
+        }
+        if seen & bit(SETTINGS) != 0 {
+            this.seen.settings.store(true, Ordering::Release);
         }
         Poll::Ready(Ok(()))
     }
 }
 
-impl<S: AsyncWrite + Unpin> AsyncWrite for GoAwayWatch<S> {
+impl<S: AsyncWrite + Unpin> AsyncWrite for FrameWatch<S> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         Pin::new(&mut self.inner).poll_write(cx, buf)
     }
@@ -96,7 +121,15 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for GoAwayWatch<S> {
     }
 }
 
+fn bit(kind: u8) -> u16 {
+    if kind < 16 { 1 << kind } else { 0 }
+}
+
+const HEADERS: u8 = 1;
+const SETTINGS: u8 = 4;
 const GOAWAY: u8 = 7;
+/// The length of a client's preface (RFC 9113, section 3.4).
+const PREFACE: usize = 24;
 /// Flags and stream identifier, behind length and type.
 const REST_OF_HEADER: usize = 5;
 
@@ -115,11 +148,13 @@ mod tests {
         let all = [others.clone(), frame(7, &[0; 8]), frame(0, &[1; 9])].concat();
         for cut in 0..=all.len() {
             let mut frames = Frames::default();
-            let first = frames.feed(&all[..cut]);
+            let first = frames.feed(&all[..cut]) & bit(GOAWAY) != 0;
             assert_eq!(first, cut >= others.len() + 4, "{cut}");
-            assert_eq!(frames.feed(&all[cut..]), !first, "{cut}");
+            assert_eq!(frames.feed(&all[cut..]) & bit(GOAWAY) != 0, !first, "{cut}");
         }
         let mut frames = Frames::default();
-        assert!(!others.iter().any(|byte| frames.feed(&[*byte])));
+        assert!(!others.iter().any(|byte| frames.feed(&[*byte]) & bit(GOAWAY) != 0));
+        let preface = [vec![b'P'; PREFACE], frame(SETTINGS, &[1; 6])].concat();
+        assert!(!has_headers(&preface) && has_headers(&[preface, frame(HEADERS, &[])].concat()));
     }
 }
