@@ -20,7 +20,7 @@ use futures_util::stream::FuturesUnordered;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
 use tracing::debug;
 
-use self::exchange::{Ended, exchange};
+use self::exchange::exchange;
 use self::frames::{FrameWatch, Seen};
 use self::upstream::{Reconnect, Upstream};
 use super::Proxy;
@@ -80,7 +80,7 @@ where
     let mut streams = FuturesUnordered::new();
     let mut going_away = pin!(seen.goaway.notified());
     let mut drained = pin!(proxy.drain.cancelled());
-    let (mut told, mut draining, mut lost) = (false, false, false);
+    let (mut told, mut draining, mut lost) = (false, false, Vec::new());
     let mut goaway = None;
     let client_failed = poll_fn(|cx| {
         loop {
@@ -103,12 +103,8 @@ where
                 let _ = client.enable_connect_protocol();
             }
             while let Poll::Ready(Some(ended)) = streams.poll_next_unpin(cx) {
-                lost |= ended == Ended::ConnectionLost;
+                lost.extend(ended);
                 again = true;
-            }
-            if lost && upstream.is_none() {
-                // The client sees its connection end with streams open, as it would without us.
-                return Poll::Ready(false);
             }
             if !told && going_away.as_mut().poll(cx).is_ready() {
                 told = true;
@@ -134,6 +130,10 @@ where
                     Poll::Ready(None) => return Poll::Ready(false),
                     Poll::Pending => break,
                 }
+            }
+            if !lost.is_empty() && upstream.is_none() {
+                // The client has heard everything, and sees its connection end with streams open, as it would without us.
+                return Poll::Ready(false);
             }
             if again {
                 continue;

@@ -18,7 +18,6 @@ use crate::stack::{Call, Context, RequestHead};
 use crate::telemetry::Metrics;
 
 /// What the end of a stream means for its connection.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Ended {
     /// Nothing.
     InItself,
@@ -26,14 +25,15 @@ pub(super) enum Ended {
     ConnectionLost,
 }
 
-/// Carries a stream to its end.
-pub(super) async fn exchange(
-    context: &Context,
+/// Carries a stream to its end. One that went with upstream's connection is returned, to be held until the client has heard
+/// what came before: its drop takes back what has not been sent yet.
+pub(super) async fn exchange<'a>(
+    context: &'a Context,
     policy: Arc<Policy>,
     upstream: &Upstream,
     request: Request<RecvStream>,
     mut respond: SendResponse<Bytes>,
-) -> Ended {
+) -> Option<Exchange<'a>> {
     let (mut parts, body) = request.into_parts();
     let host = || parts.headers.get(header::HOST).and_then(|host| host.to_str().ok());
     let (edits, mut call) = context.begin(
@@ -67,22 +67,25 @@ pub(super) async fn exchange(
             if let Some(call) = &mut call {
                 call.reset(Reason::REFUSED_STREAM);
             }
-            return Ended::InItself;
+            return None;
         }
-        None => return Ended::InItself,
+        None => return None,
     };
-    Exchange {
+    let mut exchange = Exchange {
         metrics: &context.settings.metrics,
         call,
         up: Pump::new(body, to_upstream, end),
         down: Down::Head(answer, respond),
         stopped: false,
+    };
+    match (&mut exchange).await {
+        Ended::InItself => None,
+        Ended::ConnectionLost => Some(exchange),
     }
-    .await
 }
 
 /// A stream on both connections.
-struct Exchange<'a> {
+pub(super) struct Exchange<'a> {
     metrics: &'a Metrics,
     call: Option<Call>,
     up: Pump,
