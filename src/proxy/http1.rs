@@ -63,8 +63,6 @@ struct Http1<'a> {
     client_finished: bool,
     /// So has upstream.
     upstream_finished: bool,
-    /// Why the rest is passed through unread.
-    unread: Option<&'static str>,
     /// Records the rest that is passed through unread.
     rest: Option<ActiveSpan>,
     /// Why the connection was refused.
@@ -138,7 +136,6 @@ impl<'a> Http1<'a> {
             calls: VecDeque::new(),
             client_finished: false,
             upstream_finished: false,
-            unread: None,
             rest: None,
             refused: None,
             tunnel: None,
@@ -250,7 +247,6 @@ impl<'a> Http1<'a> {
     fn up_unread(&mut self, why: &'static str) {
         self.up.state = UpState::Unread;
         self.up.resume = !self.up.held.is_empty();
-        self.unread = self.unread.or(Some(why));
         if self.calls.is_empty() {
             self.down.state = DownState::Unread;
         }
