@@ -67,6 +67,13 @@ impl Context {
         })
     }
 
+    /// A connection only asked whether the port is open.
+    pub fn probed(&self) {
+        if self.settings.enabled {
+            self.is_recorded(Verdict::Probe);
+        }
+    }
+
     /// The record of a connection that could not be made.
     pub fn refused(&self, error: &std::io::Error, begun: SystemTime) {
         if self.records_connection(None) {
@@ -81,7 +88,7 @@ impl Context {
     pub fn refuse(&self, why: &'static str) {
         debug!(original = %self.target.original, why, "refused a request");
         self.settings.metrics.ambiguous.inc();
-        if self.settings.enabled {
+        if self.records_connection(None) {
             let mut span = self.connection_span("HTTP".to_owned(), None);
             span.push(semconv::SIDETRACE_REFUSED_REASON, why);
             span.fail(AMBIGUOUS);

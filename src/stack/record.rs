@@ -236,7 +236,6 @@ fn server_span<H: Carrier>(head: &RequestHead<'_, H>, target: &Target, placement
         span.push(semconv::URL_QUERY, query);
     }
     span.push(semconv::URL_SCHEME, scheme(head.scheme));
-    span.push(semconv::CLIENT_ADDRESS, target.peer_address.clone());
     span
 }
 
@@ -292,8 +291,11 @@ fn server_attributes(authority: Option<&str>, scheme: &str, target: &Target, spa
     span.push(semconv::SERVER_PORT, i64::from(port));
 }
 
-/// The socket that is used: the far side's.
+/// The socket that is used: the far side's, which is the client's of an inbound connection.
 pub(super) fn network_attributes(target: &Target, span: &mut Span) {
+    if target.direction == Direction::Inbound {
+        span.push(semconv::CLIENT_ADDRESS, target.peer_address.clone());
+    }
     span.push(semconv::NETWORK_PEER_ADDRESS, target.peer_address.clone());
     span.push(semconv::NETWORK_PEER_PORT, i64::from(target.peer.port()));
 }

@@ -161,9 +161,8 @@ fn http2_without_tls_is_the_same() {
     let call = |pod: &Pod| {
         [AGENT_V4, AGENT_V6].map(|host| {
             let url = base(host, 8083);
-            pod.bare.sh_ok(&format!(
-                "curl -sS -i --http2-prior-knowledge '{url}/a?b=c' --next -sS -i --http2-prior-knowledge -d body {url}/b"
-            ))
+            let curl = "curl -sS -i --http2-prior-knowledge";
+            pod.bare.sh_ok(&format!("({curl} '{url}/a?b=c'; {curl} -d body {url}/b) | grep -v ^date:"))
         })
     };
     let without = call(&pod);
@@ -188,7 +187,7 @@ fn health_probes_leave_no_span_and_no_header_and_are_counted() {
     let url = base(AGENT_V4, 8080);
     pod.world.sh_ok(&format!("curl -sSf -A kube-probe/1.34 {url}/plain"));
     pod.world.sh_ok(&format!("curl -sSf {url}/healthz"));
-    pod.world.sh_ok(&format!(
+    pod.world.sh(&format!(
         "curl -sS --http2-prior-knowledge -H 'content-type: application/grpc' -d '' -o /dev/null \
                               http://{AGENT_V4}:8081/grpc.health.v1.Health/Check"
     ));
@@ -469,7 +468,9 @@ fn continues(span: &Span, call: &Value, parent: Option<&str>) {
 fn untraced(call: &Value) -> Value {
     let mut call = call["call"].clone();
     let fields = call.as_object_mut().unwrap();
-    ["traceparent", "tracestate", "peer"].map(|name| fields.remove(name));
+    for name in ["traceparent", "tracestate", "peer"] {
+        fields.remove(name);
+    }
     let headers = fields["headers"].as_array_mut().unwrap();
     headers.retain(|pair| !matches!(pair[0].as_str(), Some("traceparent" | "tracestate")));
     call
