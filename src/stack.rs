@@ -5,6 +5,7 @@
 //! [`Call`] what it sees go by. Nothing here can fail or hold up an exchange.
 
 mod error;
+mod forwarded;
 mod record;
 
 use std::sync::Arc;
@@ -130,6 +131,7 @@ impl Context {
         let mut span = Span::new(self.settings.sampler.start(&mut rand::rng()), title);
         if target.direction == Direction::Inbound {
             span.kind = SpanKind::Server;
+            span.push(semconv::CLIENT_ADDRESS, target.peer_address.clone());
         }
         let address = name.map_or_else(|| Value::from(target.address.clone()), |name| Value::from(name.to_owned()));
         span.push(semconv::SERVER_ADDRESS, address);

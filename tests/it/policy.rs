@@ -256,8 +256,8 @@ fn every_format_that_is_asked_for_is_written_and_read() {
         let parent = if continued { format!("-{PARENT}") } else { String::new() };
         let b3 = header(call, "b3");
         assert!(b3 == [format!("{trace}-{own}-1{parent}")] || b3 == [format!("{trace}-{own}-1")], "{b3:?}");
-        assert_eq!(header(call, "x-b3-traceid"), [trace.clone()]);
-        assert_eq!(header(call, "x-b3-spanid"), [own.clone()]);
+        assert_eq!(header(call, "x-b3-traceid"), [trace.as_str()]);
+        assert_eq!(header(call, "x-b3-spanid"), [own.as_str()]);
         assert_eq!(header(call, "x-b3-sampled"), ["1"]);
         let jaeger = header(call, "uber-trace-id");
         assert!(jaeger.len() == 1 && jaeger[0].starts_with(&format!("{trace}:{own}:")), "{jaeger:?}");
