@@ -76,7 +76,7 @@ fn an_app_is_reached_at_its_link_local_address() {
     let span = only(pod.finish());
     let calls = app.into_calls();
     continues(&span, &calls[0], None);
-    assert_eq!(calls[0]["call"]["local"], json!(["fe80::aa%eth0", 8080]));
+    assert_eq!(calls[0]["call"]["local"], json!(["fe80::aa", 8080]));
     assert!(text(&span, "client.address").starts_with("fe80::"), "{span:#?}");
 }
 
