@@ -212,8 +212,9 @@ fn http2_without_tls_is_the_same() {
     let call = |pod: &Pod| {
         [AGENT_V4, AGENT_V6].map(|host| {
             let url = base(host, 8083);
+            // Without a request body: this origin answers before it has read one, and curl and Node then race for the end.
             let curl = "curl -sS -i --http2-prior-knowledge";
-            pod.bare.sh_ok(&format!("({curl} '{url}/a?b=c'; {curl} -d body {url}/b) | grep -v ^date:"))
+            pod.bare.sh_ok(&format!("({curl} '{url}/a?b=c'; {curl} -X DELETE {url}/b) | grep -v ^date:"))
         })
     };
     let without = call(&pod);
@@ -222,7 +223,7 @@ fn http2_without_tls_is_the_same() {
     let spans = pod.finish();
     assert_eq!(spans.len(), 4, "{spans:#?}");
     for (spans, (host, caller)) in spans.chunks(2).zip([(AGENT_V4, BARE_V4), (AGENT_V6, BARE_V6)]) {
-        for (span, call) in spans.iter().zip([("GET", "/a", "b=REDACTED", 200), ("POST", "/b", "", 200)]) {
+        for (span, call) in spans.iter().zip([("GET", "/a", "b=REDACTED", 200), ("DELETE", "/b", "", 200)]) {
             server_span_of(span, call, (host, 8083), caller, "2");
         }
     }
