@@ -5,6 +5,7 @@
 //! [`Call`] what it sees go by. Nothing here can fail or hold up an exchange.
 
 mod error;
+mod forwarded;
 mod record;
 
 use std::sync::Arc;
@@ -67,6 +68,13 @@ impl Context {
         })
     }
 
+    /// A connection only asked whether the port is open.
+    pub fn probed(&self) {
+        if self.settings.enabled {
+            self.is_recorded(Verdict::Probe);
+        }
+    }
+
     /// The record of a connection that could not be made.
     pub fn refused(&self, error: &std::io::Error, begun: SystemTime) {
         if self.records_connection(None) {
@@ -81,7 +89,7 @@ impl Context {
     pub fn refuse(&self, why: &'static str) {
         debug!(original = %self.target.original, why, "refused a request");
         self.settings.metrics.ambiguous.inc();
-        if self.settings.enabled {
+        if self.records_connection(None) {
             let mut span = self.connection_span("HTTP".to_owned(), None);
             span.push(semconv::SIDETRACE_REFUSED_REASON, why);
             span.fail(AMBIGUOUS);
@@ -123,6 +131,7 @@ impl Context {
         let mut span = Span::new(self.settings.sampler.start(&mut rand::rng()), title);
         if target.direction == Direction::Inbound {
             span.kind = SpanKind::Server;
+            span.push(semconv::CLIENT_ADDRESS, target.peer_address.clone());
         }
         let address = name.map_or_else(|| Value::from(target.address.clone()), |name| Value::from(name.to_owned()));
         span.push(semconv::SERVER_ADDRESS, address);

@@ -13,7 +13,9 @@ mod it {
     mod ends;
     mod export;
     mod h2;
+    mod inbound;
     mod life;
+    mod policy;
     mod redirect_rules;
     mod rules;
     mod wire;

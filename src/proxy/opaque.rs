@@ -27,10 +27,15 @@ pub(super) async fn pass<C, U>(
     U: AsyncRead + AsyncWrite + Abort + Unpin,
 {
     let target = &context.target;
-    let probe = target.direction == Direction::Inbound && reason == Reason::ClosedEarly && client.1.is_empty();
     // A bare TCP probe of the kubelet's, which says nothing and leaves.
+    let probe = target.direction == Direction::Inbound && reason == Reason::ClosedEarly && client.1.is_empty();
     let name = hello.and_then(|hello| hello.server_name.as_deref());
-    let span = if probe { None } else { context.passed_through(reason.as_str(), name, begun) };
+    let span = if probe {
+        context.probed();
+        None
+    } else {
+        context.passed_through(reason.as_str(), name, begun)
+    };
     if let (Some(span), Some(hello)) = (&span, hello) {
         span.update(|span| tls_attributes(hello, span));
     }

@@ -10,8 +10,8 @@ use http::{HeaderName, StatusCode, Version};
 use opentelemetry::trace::SpanKind;
 use opentelemetry::{Array, Key, KeyValue, StringValue, Value};
 
-use super::Context;
 use super::error::{h2_error_type, reset_error_type};
+use super::{Context, forwarded};
 use crate::config::rules::ExternalContext;
 use crate::net::{Direction, Target};
 use crate::policy::{Policy, Subject};
@@ -74,6 +74,12 @@ impl Context {
             (None, false) => client_span(head, target, placement, policy),
             (None, true) => server_span(head, target, placement, policy),
         };
+        if server {
+            let first = policy.inside(None, target.peer.ip()).then(|| forwarded::client(head.headers)).flatten();
+            let client =
+                first.map_or_else(|| target.peer_address.clone().into(), |first| Value::from(first.to_string()));
+            span.push(semconv::CLIENT_ADDRESS, client);
+        }
         capture(policy.captured_request_headers(), head.headers, &mut span, |name| {
             if grpc.is_some() { semconv::rpc_request_metadata(name) } else { semconv::http_request_header(name) }
         });
@@ -236,7 +242,6 @@ fn server_span<H: Carrier>(head: &RequestHead<'_, H>, target: &Target, placement
         span.push(semconv::URL_QUERY, query);
     }
     span.push(semconv::URL_SCHEME, scheme(head.scheme));
-    span.push(semconv::CLIENT_ADDRESS, target.peer_address.clone());
     span
 }
 
@@ -292,7 +297,7 @@ fn server_attributes(authority: Option<&str>, scheme: &str, target: &Target, spa
     span.push(semconv::SERVER_PORT, i64::from(port));
 }
 
-/// The socket that is used: the far side's.
+/// The socket that is used: the far side's, which is the client's of an inbound connection.
 pub(super) fn network_attributes(target: &Target, span: &mut Span) {
     span.push(semconv::NETWORK_PEER_ADDRESS, target.peer_address.clone());
     span.push(semconv::NETWORK_PEER_PORT, i64::from(target.peer.port()));

@@ -6,7 +6,7 @@ use std::process::Command;
 use opentelemetry_proto::tonic::trace::v1::Span;
 use opentelemetry_proto::tonic::trace::v1::span::SpanKind;
 
-use super::support::{Pod, WORLD_V4, WORLD_V6, integer, python, root, text};
+use super::support::{Pod, WORLD_V4, WORLD_V6, hex, integer, python, root, text};
 
 /// Method, path, status and whether that is an error, of the calls that every HTTP client here makes.
 const HTTP_CALLS: [(&str, &str, i64); 8] = [
@@ -250,10 +250,6 @@ fn goes_to(span: &Span, host: &str, port: i64) {
 fn complete(span: &Span) {
     assert_eq!(text(span, "sidetrace.end"), "", "{span:#?}");
     assert!(span.end_time_unix_nano > span.start_time_unix_nano);
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 fn python_client(name: &str, arguments: &[&str]) -> Command {

@@ -2,6 +2,7 @@
 """An ordinary server for the tests, in one of several modes; says what reached it as JSON lines, before it answers.
 
     origin.py http PORT            HTTP/1.1: the standard library's server
+    origin.py http_at PORT HOST    the same on one address
     origin.py tls PORT CERTIFICATE the same over TLS
     origin.py grpc PORT [AGE]      grpcio: test.Echo/Unary and test.Echo/Bidi; a connection is let go after AGE ms
     origin.py greet PORT           speaks first, then repeats what it hears until it hears FIN
@@ -16,6 +17,7 @@ import socket
 import ssl
 import sys
 import threading
+from http.client import HTTPConnection
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from socketserver import TCPServer
 
@@ -40,9 +42,17 @@ class Handler(BaseHTTPRequestHandler):
         received = [[name, value] for name, value in self.headers.items()]
         say(path=self.path, method=self.command, version=self.request_version,
             traceparent=[value for name, value in received if name.lower() == "traceparent"],
-            tracestate=[value for name, value in received if name.lower() == "tracestate"])
+            tracestate=[value for name, value in received if name.lower() == "tracestate"],
+            headers=received, local=self.connection.getsockname()[:2], peer=self.client_address[0])
         route = self.path.split("?")[0]
-        if route == "/cut":
+        if route.startswith("/call/"):  # another server, with the context passed on, as an instrumented program would
+            _, _, host, port = route.split("/")
+            other = HTTPConnection(host, int(port), timeout=30)
+            other.request("GET", "/plain", headers={name: value for name, value in received if name.lower() in TRACE})
+            text = other.getresponse().read()
+            self.start(200, [("Content-Length", str(len(text)))])
+            self.wfile.write(text)
+        elif route == "/cut":
             self.start(200, [("Content-Length", "1000")])
             self.wfile.write(b"only the beginning")
             self.wfile.flush()
@@ -145,6 +155,11 @@ def http(port, certificate=None):
         threading.Thread(target=server.serve_forever, daemon=True).start()
 
 
+def http_at(port, host):
+    server = (Server6 if ":" in host else Server)((host, port), Handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+
+
 def grpc_server(port, age=None):
     from concurrent import futures
 
@@ -153,7 +168,8 @@ def grpc_server(port, age=None):
     def note(context, method):
         metadata = [(key, value) for key, value in context.invocation_metadata()]
         say(path=method, traceparent=[value for key, value in metadata if key == "traceparent"],
-            tracestate=[value for key, value in metadata if key == "tracestate"])
+            tracestate=[value for key, value in metadata if key == "tracestate"],
+            headers=[[key, value] for key, value in metadata if isinstance(value, str)])
         context.send_initial_metadata((("x-initial", "yes"),))
         context.set_trailing_metadata((("x-trailing", "yes"), ("x-bytes-bin", b"\0\1\2")))
 
@@ -161,6 +177,8 @@ def grpc_server(port, age=None):
         note(context, "/test.Echo/Unary")
         if request == b"fail":
             context.abort(grpc.StatusCode.FAILED_PRECONDITION, "nö, not today")
+        if request.startswith(b"code:"):
+            context.abort(grpc.StatusCode[request[5:].decode()], "as you wish")
         return request[::-1]
 
     def bidi(requests, context):
@@ -238,6 +256,8 @@ if __name__ == "__main__":
     conversations = {"greet": greet, "sum": total, "swallow": swallow, "upgrade": upgrade}
     if mode in conversations:
         kept = raw(int(port), conversations[mode])
+    elif mode == "http_at":
+        kept = http_at(int(port), *rest)
     elif mode == "grpc":
         kept = grpc_server(int(port), *rest)
     else:

@@ -1,15 +1,14 @@
 //! The rules file: at the start a bad one stops the program, later it is refused and the old one stays.
 
-use std::path::PathBuf;
 use std::process::{Command, Output};
 
 use nix::sys::signal::Signal;
 
-use super::support::{Netns, Process, binary, until};
+use super::support::{Netns, Process, RulesFile, binary, until};
 
 #[test]
 fn a_bad_rules_file_stops_the_start_with_every_problem() {
-    let file = File::new("bad", "record:\n  - hots: a\n    action: drop\nheaders: {request: [Authorization]}\n");
+    let file = RulesFile::new("bad", "record:\n  - hots: a\n    action: drop\nheaders: {request: [Authorization]}\n");
     for argument in ["proxy", "config", "check"] {
         let mut command = sidetrace(argument, &file);
         command.env("SIDETRACE_OUTBOUND_PORT", "none");
@@ -26,7 +25,7 @@ fn a_bad_rules_file_stops_the_start_with_every_problem() {
             assert!(said.contains(part), "{part} in\n{said}");
         }
     }
-    std::fs::remove_file(&file.0).unwrap();
+    std::fs::remove_file(file.path()).unwrap();
     let output = sidetrace("proxy", &file).output().unwrap();
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(output.status.code() == Some(2) && said.contains("cannot be read"), "{said}");
@@ -34,12 +33,14 @@ fn a_bad_rules_file_stops_the_start_with_every_problem() {
 
 #[test]
 fn config_prints_the_rules_in_force() {
-    let file =
-        File::new("printed", "record:\n  - {host: \"*.example.com\", port: 80-90, action: ignore}\ncontext: link\n");
+    let file = RulesFile::new(
+        "printed",
+        "record:\n  - {host: \"*.example.com\", port: 80-90, action: ignore}\ncontext: link\n",
+    );
     let Output { stdout, status, .. } = sidetrace("config", &file).output().unwrap();
     let said = String::from_utf8(stdout).unwrap();
     assert!(status.success(), "{said}");
-    let path = file.0.display().to_string();
+    let path = file.path().display().to_string();
     for (name, source, value) in [
         ("SIDETRACE_CONFIG", "environment", path.as_str()),
         ("record[0]", "file", "host=*.example.com port=80-90 -> ignore"),
@@ -56,7 +57,7 @@ fn config_prints_the_rules_in_force() {
 
 #[test]
 fn a_reload_applies_a_good_file_and_refuses_a_bad_one() {
-    let file = File::new("reloaded", "query: [page]\n");
+    let file = RulesFile::new("reloaded", "query: [page]\n");
     let netns = Netns::new();
     let mut sidecar = Process::start("sidetrace", &netns, sidetrace("proxy", &file));
     sidecar.wait_for("ready", 1);
@@ -87,9 +88,9 @@ fn a_reload_applies_a_good_file_and_refuses_a_bad_one() {
     // Without being told: by a rename, in place, and by its end.
     file.write("query: [page]\n");
     until("a new file is noticed", || reloads() == [2, 1, 2]);
-    std::fs::write(&file.0, "query: [page").unwrap();
+    std::fs::write(file.path(), "query: [page").unwrap();
     until("a change in place is noticed", || reloads() == [2, 2, 2]);
-    std::fs::remove_file(&file.0).unwrap();
+    std::fs::remove_file(file.path()).unwrap();
     until("its end is noticed", || reloads() == [2, 3, 2]);
     sidecar.wait_for("cannot be read", 1);
     let (status, said) = sidecar.terminate();
@@ -109,32 +110,8 @@ fn sighup_without_a_rules_file_ends_nothing() {
     assert!(status.success(), "{said}");
 }
 
-fn sidetrace(argument: &str, file: &File) -> Command {
+fn sidetrace(argument: &str, file: &RulesFile) -> Command {
     let mut command = Command::new(binary());
-    command.arg(argument).env_clear().env("SIDETRACE_CONFIG", &file.0);
+    command.arg(argument).env_clear().env("SIDETRACE_CONFIG", file.path());
     command
-}
-
-/// A rules file that goes with the test.
-struct File(PathBuf);
-
-impl File {
-    fn new(name: &str, text: &str) -> Self {
-        let file = Self(std::env::temp_dir().join(format!("sidetrace-rules-{name}-{}.yaml", std::process::id())));
-        file.write(text);
-        file
-    }
-
-    /// In one step, as whoever cares writes a file that others read.
-    fn write(&self, text: &str) {
-        let new = self.0.with_extension("new");
-        std::fs::write(&new, text).unwrap();
-        std::fs::rename(&new, &self.0).unwrap();
-    }
-}
-
-impl Drop for File {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_file(&self.0);
-    }
 }

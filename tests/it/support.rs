@@ -5,14 +5,16 @@ mod collector;
 mod netns;
 mod pod;
 mod process;
+mod rules_file;
 
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 pub(crate) use collector::{Collector, attribute, integer, text};
 pub(crate) use netns::{Netns, full_uid_map};
-pub(crate) use pod::{Pod, WORLD_V4, WORLD_V6, binary};
+pub(crate) use pod::{AGENT_V4, AGENT_V6, BARE_V4, BARE_V6, Pod, WORLD_V4, WORLD_V6, binary};
 pub(crate) use process::Process;
+pub(crate) use rules_file::RulesFile;
 
 /// The project's root.
 pub(crate) fn root() -> PathBuf {
@@ -37,3 +39,8 @@ pub(crate) fn until(what: &str, mut yes: impl FnMut() -> bool) {
 
 /// Longer than anything takes that does not hang.
 pub(crate) const GUARD: Duration = Duration::from_secs(30);
+
+/// Lower-case digits, as headers carry ids.
+pub(crate) fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}

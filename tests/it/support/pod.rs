@@ -7,17 +7,20 @@ use std::path::PathBuf;
 use std::process::{Command, Output};
 use std::sync::OnceLock;
 
+use nix::sys::signal::Signal;
 use opentelemetry_proto::tonic::trace::v1::Span;
 
-use super::{Collector, Netns, Process, full_uid_map, python, root};
+use super::{Collector, Netns, Process, RulesFile, full_uid_map, python, root, until};
 
 /// Where the origins and the collector are.
 pub(crate) const WORLD_V4: &str = "10.231.0.254";
 pub(crate) const WORLD_V6: &str = "fd00:231::fe";
-const AGENT_V4: &str = "10.231.0.1";
-const AGENT_V6: &str = "fd00:231::1";
-const BARE_V4: &str = "10.231.0.2";
-const BARE_V6: &str = "fd00:231::2";
+/// Where the pod is.
+pub(crate) const AGENT_V4: &str = "10.231.0.1";
+pub(crate) const AGENT_V6: &str = "fd00:231::1";
+/// Where clients are that know nothing of us.
+pub(crate) const BARE_V4: &str = "10.231.0.2";
+pub(crate) const BARE_V6: &str = "fd00:231::2";
 const SIDECAR_ID: u32 = 15100;
 const COPY: &str = "sidetrace-copy-";
 
@@ -29,6 +32,8 @@ pub(crate) struct Pod {
     pub(crate) collector: Collector,
     settings: BTreeMap<String, String>,
     sidecar: Option<Process>,
+    /// In `bare`.
+    second: Option<Process>,
 }
 
 impl Pod {
@@ -72,18 +77,18 @@ impl Pod {
             all.insert("SIDETRACE_MARK".to_owned(), SIDECAR_ID.to_string());
         }
         all.extend(settings.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())));
-        Self { agent, bare, world, collector, settings: all, sidecar: None }
+        Self { agent, bare, world, collector, settings: all, sidecar: None, second: None }
     }
 
     /// Lays the rules: exempt by uid where uids are mapped, else by mark.
     pub(crate) fn redirect(&self, options: &[&str]) {
-        let mut command = Command::new("sh");
-        command.arg(root().join("iptables/init.sh")).args(options);
-        if !full_uid_map() {
-            command.args(["--proxy-mark", &SIDECAR_ID.to_string()]);
-        }
-        let output = self.agent.output(command);
-        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        redirect(&self.agent, options);
+    }
+
+    /// Makes a second pod of `bare`, with a redirect and a sidecar of its own.
+    pub(crate) fn start_second(&mut self, options: &[&str]) {
+        redirect(&self.bare, options);
+        self.second = Some(start_sidecar(&self.bare, &self.settings, Some(SIDECAR_ID)));
     }
 
     /// Changes a setting for the sidecar's next start.
@@ -121,9 +126,19 @@ impl Pod {
 
     /// A server in the world: `tests/it/origin.py` in one of its modes.
     pub(crate) fn origin(&self, mode: &str, arguments: &[&str]) -> Origin {
+        Self::origin_in(&self.world, mode, arguments)
+    }
+
+    /// The same inside the pod.
+    pub(crate) fn app(&self, mode: &str, arguments: &[&str]) -> Origin {
+        Self::origin_in(&self.agent, mode, arguments)
+    }
+
+    /// The same in any namespace.
+    pub(crate) fn origin_in(netns: &Netns, mode: &str, arguments: &[&str]) -> Origin {
         let mut command = Command::new(python());
         command.arg(root().join("tests/it/origin.py")).arg(mode).args(arguments);
-        let process = Process::start(mode, &self.world, command);
+        let process = Process::start(mode, netns, command);
         process.wait_for("listening", 1);
         Origin { process }
     }
@@ -145,9 +160,22 @@ impl Pod {
         line.unwrap_or_else(|| panic!("no {name} in\n{text}")).parse().unwrap()
     }
 
+    /// Other rules without a restart; the file is the one that `SIDETRACE_CONFIG` names.
+    pub(crate) fn reload(&self, file: &RulesFile, text: &str) {
+        let applied = || self.metric("sidetrace_config_reloads_total{outcome=\"applied\"}");
+        let before = applied();
+        file.write(text);
+        self.sidecar().signal(Signal::SIGHUP);
+        until("the rules are in force", || applied() > before);
+    }
+
     /// SIGTERM to the sidecar, which must flush and end well, then to the collector: every span that will ever arrive.
     pub(crate) fn finish(&mut self) -> Vec<Span> {
         self.stop_sidecar();
+        if let Some(mut second) = self.second.take() {
+            let (status, said) = second.terminate();
+            assert!(status.success(), "{status}\n{said}");
+        }
         self.collector.stop_rotel();
         self.collector.spans()
     }
@@ -158,6 +186,16 @@ impl Pod {
         assert!(status.success(), "{status}\n{said}");
         said
     }
+}
+
+fn redirect(netns: &Netns, options: &[&str]) {
+    let mut command = Command::new("sh");
+    command.arg(root().join("iptables/init.sh")).args(options);
+    if !full_uid_map() {
+        command.args(["--proxy-mark", &SIDECAR_ID.to_string()]);
+    }
+    let output = netns.output(command);
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
 }
 
 fn must_succeed(netns: &Netns, command: Command) -> Output {
