@@ -33,7 +33,7 @@ pub(super) async fn exchange<'a>(
     upstream: &Upstream,
     request: Request<RecvStream>,
     mut respond: SendResponse<Bytes>,
-) -> Option<Exchange<'a>> {
+) -> Option<Box<Exchange<'a>>> {
     let (mut parts, body) = request.into_parts();
     let host = || parts.headers.get(header::HOST).and_then(|host| host.to_str().ok());
     let (edits, mut call) = context.begin(
@@ -80,7 +80,7 @@ pub(super) async fn exchange<'a>(
     };
     match (&mut exchange).await {
         Ended::InItself => None,
-        Ended::ConnectionLost => Some(exchange),
+        Ended::ConnectionLost => Some(Box::new(exchange)),
     }
 }
 
