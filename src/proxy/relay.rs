@@ -169,6 +169,10 @@ impl Gather {
     }
 
     fn clear(&mut self) {
+        if self.written.capacity() > 2 * BUFFER {
+            // One large head is no reason for a thread to keep its memory.
+            self.written = Vec::new();
+        }
         self.written.clear();
         self.rest = 0..0;
     }
