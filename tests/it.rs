@@ -12,6 +12,7 @@ mod it {
     mod ends;
     mod export;
     mod h2;
+    mod hostile;
     mod life;
     mod redirect_rules;
     mod rules;

@@ -133,7 +133,14 @@ impl<'a> Http1<'a> {
         Self {
             context,
             policy: context.settings.policies.reader(),
-            up: Up { state: UpState::Head, held: Held::default(), resume: false, crowded: false, loose: false, decides: false },
+            up: Up {
+                state: UpState::Head,
+                held: Held::default(),
+                resume: false,
+                crowded: false,
+                loose: false,
+                decides: false,
+            },
             down: Down { state: DownState::Head, held: Held::default() },
             calls: VecDeque::new(),
             client_finished: false,

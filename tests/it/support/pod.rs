@@ -121,9 +121,14 @@ impl Pod {
 
     /// A server in the world: `tests/it/origin.py` in one of its modes.
     pub(crate) fn origin(&self, mode: &str, arguments: &[&str]) -> Origin {
+        self.origin_at("origin.py", &[&[mode], arguments].concat())
+    }
+
+    /// Another server of the tests' in the world.
+    pub(crate) fn origin_at(&self, script: &str, arguments: &[&str]) -> Origin {
         let mut command = Command::new(python());
-        command.arg(root().join("tests/it/origin.py")).arg(mode).args(arguments);
-        let process = Process::start(mode, &self.world, command);
+        command.arg(root().join("tests/it").join(script)).args(arguments);
+        let process = Process::start(script, &self.world, command);
         process.wait_for("listening", 1);
         Origin { process }
     }
