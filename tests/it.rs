@@ -16,6 +16,7 @@ mod it {
     mod life;
     mod redirect_rules;
     mod rules;
+    mod soak;
     mod wire;
 }
 

@@ -141,12 +141,16 @@ def empty_data():
     return Connection().flood([first] + [frame(DATA, 0, 1) * 100] * 10000)
 
 
-def large_list():
-    block = request("/calls") + literal("x", b"y" * 16000) * 140
+def large_list(lines=100):
+    block = request("/calls") + literal("x", b"y" * 16000) * lines
     pieces = [block[at:at + 16384] for at in range(0, len(block), 16384)]
     frames = [frame(HEADERS if n == 0 else CONTINUATION, (END_HEADERS if n == len(pieces) - 1 else 0) | (n == 0), 1, piece)
               for n, piece in enumerate(pieces)]
     return Connection().flood(frames)
+
+
+def abusive_list():
+    return large_list(140)
 
 
 def hpack():
