@@ -24,7 +24,8 @@ fuzz_target!(|data: &[u8]| {
         assert_eq!(found.request_body(), second.request_body());
         assert_eq!(second.values("traceparent").last(), Some(b"1".as_slice()));
         assert_eq!(found.fields().len() + 1, second.fields().len());
-        assert_eq!(found.ends_loosely(), second.ends_loosely());
+        // The line may have made an end that was loose a firm one, never the reverse.
+        assert!(found.ends_loosely() || !second.ends_loosely());
     }
     if let Ok((line, found)) = head::answer(bytes, &mut fields) {
         check(&found);

@@ -5,6 +5,8 @@
 //! go on without waiting. What cannot be read any more is passed on unread, and the rest of the connection with it.
 
 mod held;
+#[cfg(test)]
+mod tests;
 
 use std::collections::VecDeque;
 use std::time::SystemTime;

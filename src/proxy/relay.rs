@@ -155,6 +155,13 @@ impl Gather {
         self.rest = range;
     }
 
+    /// All that goes on, of the piece that was read.
+    #[cfg(test)]
+    pub(super) fn into_bytes(mut self, read: &[u8]) -> Vec<u8> {
+        self.settle(read);
+        self.written
+    }
+
     /// Copies the part that would no longer be the last.
     fn settle(&mut self, read: &[u8]) {
         let rest = std::mem::take(&mut self.rest);
