@@ -436,10 +436,8 @@ impl<'a> Http1<'a> {
             // The answer was there before the request's end.
             self.up.decides = false;
         }
-        if self.calls.is_empty() {
-            if matches!(self.up.state, UpState::Unread) {
-                self.down.state = DownState::Unread;
-            }
+        if self.calls.is_empty() && matches!(self.up.state, UpState::Unread) {
+            self.down.state = DownState::Unread;
         }
         self.resume_crowded();
     }
