@@ -141,7 +141,7 @@ def empty_data():
     return Connection().flood([first] + [frame(DATA, 0, 1) * 100] * 10000)
 
 
-def large_list(lines=100):
+def large_list(lines=70):
     block = request("/calls") + literal("x", b"y" * 16000) * lines
     pieces = [block[at:at + 16384] for at in range(0, len(block), 16384)]
     frames = [frame(HEADERS if n == 0 else CONTINUATION, (END_HEADERS if n == len(pieces) - 1 else 0) | (n == 0), 1, piece)
