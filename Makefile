@@ -26,9 +26,10 @@ test: tools
 	cargo test --locked --no-run
 	.ci/as-root-of-a-namespace cargo test --locked
 
-# Adds the unit tests of the release build, with its own optimisations, and the demo.
+# Adds the tests of the release build, with its own optimisations, the demo, and a day compressed into minutes.
 test-all: test demo
 	.ci/as-root-of-a-namespace cargo test --locked --release
+	.ci/as-root-of-a-namespace cargo test --locked --release --test it soak -- --ignored --nocapture
 
 lint:
 	.ci/system-packages shellcheck

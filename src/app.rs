@@ -54,13 +54,14 @@ pub fn run(assembled: &Assembled, log: LogFilter) -> io::Result<()> {
     );
     let operators = Operators::new(assembled, metrics.clone(), budget.clone(), log);
     info!(limit = memory.limit, "memory limit");
-    let telemetry = TelemetryPlane::start(config, source, metrics.clone(), (budget, memory))?;
+    let telemetry = TelemetryPlane::start(config, source, metrics.clone(), (budget.clone(), memory))?;
     let proxy = Proxy {
         connector,
         guard: Arc::new(LoopGuard::new(config.own_ports.clone())),
         settings: Arc::new(Settings {
             enabled: config.enabled,
             sink,
+            budget,
             metrics: metrics.clone(),
             propagators: config.propagators,
             sampler: config.sampler,

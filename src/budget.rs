@@ -1,5 +1,5 @@
-//! Bytes lent to whoever holds telemetry, out of one sum that the memory limit sets. Refused means less telemetry, never
-//! less traffic.
+//! Bytes lent to whoever holds telemetry, or a message in order to read it, out of one sum that the memory limit sets.
+//! Refused means less telemetry, never less traffic.
 //!
 //! Beside the sum there is the watch: where the memory really in use comes near its limit, whatever uses it, no new spans
 //! are begun until there is room again, so that the kernel does not end the process and the agent's connections with it.
@@ -33,24 +33,28 @@ pub enum Use {
     Sink,
     /// Spans that wait for delivery, a batch under way included.
     Queue,
+    /// Heads of messages beyond what every connection may hold.
+    Heads,
 }
 
 impl Use {
-    const ALL: [Use; 2] = [Use::Sink, Use::Queue];
+    const ALL: [Use; 3] = [Use::Sink, Use::Queue, Use::Heads];
 
     fn as_str(self) -> &'static str {
         match self {
             Use::Sink => "sink",
             Use::Queue => "queue",
+            Use::Heads => "heads",
         }
     }
 
     /// The most of a budget that this use may have. A queue that a dead backend leaves full must not starve the stages
-    /// before it, where calls are counted.
+    /// before it, where calls are counted; heads that never end must not starve either.
     fn most(self, size: u64) -> u64 {
         match self {
             Use::Sink => size,
             Use::Queue => size / 4 * 3,
+            Use::Heads => size / 4,
         }
     }
 }
@@ -102,9 +106,9 @@ impl Budget {
 
     /// The families `sidetrace_budget_*` and `sidetrace_memory_*`.
     pub fn expose(&self, text: &mut Exposition) {
-        text.gauge("sidetrace_budget_bytes", "The most bytes that telemetry may hold.", self.size);
+        text.gauge("sidetrace_budget_bytes", "The most bytes that may be lent.", self.size);
         let name = "sidetrace_budget_lent_bytes";
-        text.family(name, "gauge", "Bytes that telemetry holds, by use.");
+        text.family(name, "gauge", "Bytes that are lent, by use.");
         for (purpose, account) in Use::ALL.into_iter().zip(&self.uses) {
             text.sample(name, &[("use", purpose.as_str())], account.lent.load(Ordering::Relaxed));
         }
@@ -118,10 +122,11 @@ impl Budget {
     }
 
     fn account(&self, purpose: Use) -> &Account {
-        let [sink, queue] = &self.uses;
+        let [sink, queue, heads] = &self.uses;
         match purpose {
             Use::Sink => sink,
             Use::Queue => queue,
+            Use::Heads => heads,
         }
     }
 

@@ -8,6 +8,8 @@
 //! The bias: a request whose length two readers could see differently is [`Fault::Ambiguous`] and must not be passed on;
 //! what is no HTTP at all is [`Fault::Unreadable`] and may be passed on unread.
 
+#[cfg(test)]
+mod agreement;
 pub mod body;
 pub mod head;
 

@@ -18,6 +18,7 @@ use tracing::debug;
 pub use error::io_error_type;
 pub use record::{Call, RequestHead};
 
+use crate::budget::Budget;
 use crate::net::{Direction, Target};
 use crate::policy::{Policies, Subject, Verdict};
 use crate::telemetry::Metrics;
@@ -41,6 +42,8 @@ pub struct Settings {
     pub enabled: bool,
     /// Where finished spans go.
     pub sink: SpanSink,
+    /// Lends what a call holds beyond the usual.
+    pub budget: Arc<Budget>,
     /// Counts.
     pub metrics: Arc<Metrics>,
     /// The formats that calls carry their context in.

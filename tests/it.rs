@@ -13,11 +13,13 @@ mod it {
     mod ends;
     mod export;
     mod h2;
+    mod hostile;
     mod inbound;
     mod life;
     mod policy;
     mod redirect_rules;
     mod rules;
+    mod soak;
     mod wire;
 }
 

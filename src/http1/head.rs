@@ -121,7 +121,7 @@ impl<'a> Head<'a> {
     /// Whether one of the header's comma-separated members is this token.
     pub fn has_token(&self, name: &str, token: &str) -> bool {
         let mut members = self.values(name).flat_map(|value| value.split(|byte| *byte == b','));
-        members.any(|member| member.trim_ascii().eq_ignore_ascii_case(token.as_bytes()))
+        members.any(|member| trim(member).eq_ignore_ascii_case(token.as_bytes()))
     }
 
     /// The header lines, in order.
@@ -142,6 +142,11 @@ impl<'a> Head<'a> {
     /// Where another header line may be put: before the empty line.
     pub fn insertion(&self) -> usize {
         self.bytes.len() - if self.bytes.ends_with(b"\r\n") { 2 } else { 1 }
+    }
+
+    /// Whether a reader that takes nothing but CRLF for a line's end would look for this head's end further on.
+    pub fn ends_loosely(&self) -> bool {
+        self.crlf && !self.bytes.ends_with(b"\r\n\r\n")
     }
 
     /// How this head ends its lines.
@@ -165,7 +170,7 @@ impl<'a> Head<'a> {
         // The coding overrides a length. Without "chunked" at its end the connection's end is the body's.
         if let Some(coding) = self.values("transfer-encoding").last() {
             let last = coding.rsplit(|byte| *byte == b',').next().unwrap_or_default();
-            let chunked = last.trim_ascii().eq_ignore_ascii_case(b"chunked");
+            let chunked = trim(last).eq_ignore_ascii_case(b"chunked");
             return Ok(if chunked { Body::chunked(false) } else { Body::until_close() });
         }
         Ok(self.content_length()?.map_or(Body::until_close(), Body::length))
@@ -175,7 +180,7 @@ impl<'a> Head<'a> {
     fn content_length(&self) -> Result<Option<u64>, Fault> {
         let mut length = None;
         for member in self.values("content-length").flat_map(|value| value.split(|byte| *byte == b',')) {
-            let found = decimal(member.trim_ascii()).ok_or(Fault::Ambiguous("content-length is no number"))?;
+            let found = decimal(trim(member)).ok_or(Fault::Ambiguous("content-length is no number"))?;
             if length.is_some_and(|length| length != found) {
                 return Err(Fault::Ambiguous("content-length differs"));
             }
@@ -222,7 +227,7 @@ impl Lines {
                 return Err(Fault::Ambiguous("transfer-encoding in HTTP/1.0"));
             }
             let codings = || head.values("transfer-encoding").flat_map(|value| value.split(|byte| *byte == b','));
-            let is_chunked = |coding: &[u8]| coding.trim_ascii().eq_ignore_ascii_case(b"chunked");
+            let is_chunked = |coding: &[u8]| trim(coding).eq_ignore_ascii_case(b"chunked");
             let chunked = codings().filter(|coding| is_chunked(coding)).count();
             if chunked != 1 || !codings().last().is_some_and(is_chunked) {
                 return Err(Fault::Ambiguous("transfer-encoding does not end in chunked"));
@@ -284,8 +289,8 @@ impl Lines {
             let Some(last) = fields.last_mut() else { return Err(Fault::Ambiguous("a folded first line")) };
             self.folded_framing |= is_framing(slice(bytes, last.start, last.name_end));
             self.framing_in_disguise |= is_framing(name);
-            let trimmed = text.trim_ascii_end().len();
-            (last.value_end, last.end) = (position(at + trimmed)?, position(end)?);
+            let blanks = text.iter().rev().take_while(|byte| is_blank(**byte)).count();
+            (last.value_end, last.end) = (position(at + text.len() - blanks)?, position(end)?);
             return Ok(());
         }
         let Some(colon) = colon else {
@@ -300,8 +305,8 @@ impl Lines {
             self.framing_in_disguise |= is_framing(name);
         }
         let value = text.get(colon + 1..).unwrap_or_default();
-        let leading = value.len() - value.trim_ascii_start().len();
-        let trimmed = value.trim_ascii().len();
+        let leading = value.iter().take_while(|byte| is_blank(**byte)).count();
+        let trimmed = trim(value).len();
         fields.push(Field {
             start: position(at)?,
             name_end: position(at + colon)?,
@@ -340,6 +345,19 @@ fn decimal(digits: &[u8]) -> Option<u64> {
         let digit = digit.is_ascii_digit().then(|| u64::from(digit - b'0'))?;
         number.checked_mul(10)?.checked_add(digit)
     })
+}
+
+/// Without the blanks around it (RFC 9110, section 5.6.3). Other white space is no blank: what one reader strips, another
+/// takes for a part of the value.
+fn trim(mut value: &[u8]) -> &[u8] {
+    while let [b' ' | b'\t', rest @ ..] | [rest @ .., b' ' | b'\t'] = value {
+        value = rest;
+    }
+    value
+}
+
+fn is_blank(byte: u8) -> bool {
+    matches!(byte, b' ' | b'\t')
 }
 
 /// RFC 9110, section 5.6.2.
@@ -436,6 +454,9 @@ mod tests {
             "Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n",
             "Transfer-Encoding: xchunked\r\n",
             "Transfer-Encoding: \x0bchunked\r\n",
+            "Transfer-Encoding: \x0cchunked\r\n",
+            "Transfer-Encoding: chunked\x0c\r\n",
+            "Content-Length: \x0c5\r\n",
             "Transfer-Encoding:\r\n chunked\r\n",
             "Transfer-Encoding : chunked\r\n",
             "Transfer-Encoding\t: chunked\r\n",
@@ -455,6 +476,22 @@ mod tests {
         assert!(matches!(old, Err(Fault::Ambiguous(_))));
         let only_lf = request_of("POST / HTTP/1.0\nContent-Length: 5\n\n").unwrap();
         assert_eq!(only_lf.2, length(5));
+    }
+
+    #[test]
+    fn a_head_ends_loosely_if_only_some_readers_would_see_its_end() {
+        let cases = [
+            ("GET / HTTP/1.1\r\nA: b\r\n\r\n", false),
+            ("GET / HTTP/1.1\nA: b\r\n\r\n", false),
+            ("GET / HTTP/1.1\nA: b\n\n", false),
+            ("GET / HTTP/1.1\r\nA: b\n\r\n", true),
+            ("GET / HTTP/1.0\r\n\n", true),
+        ];
+        for (text, loosely) in cases {
+            let mut fields = Vec::new();
+            let (_, head) = request(text.as_bytes(), &mut fields).unwrap();
+            assert_eq!(head.ends_loosely(), loosely, "{text:?}");
+        }
     }
 
     #[test]

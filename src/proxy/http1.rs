@@ -4,6 +4,10 @@
 //! Requests and answers are told apart each for itself: an answer may be over before its request is, and pipelined requests
 //! go on without waiting. What cannot be read any more is passed on unread, and the rest of the connection with it.
 
+mod held;
+#[cfg(test)]
+mod tests;
+
 use std::collections::VecDeque;
 use std::time::SystemTime;
 
@@ -12,6 +16,7 @@ use http::Version;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_util::sync::CancellationToken;
 
+use self::held::Held;
 use super::relay::{Ended, Gather, Verdict, Watch, relay};
 use crate::http1::{Body, Fault, Field, Head, RequestLine, head};
 use crate::net::Abort;
@@ -93,10 +98,13 @@ struct Exchange {
 struct Up {
     state: UpState,
     /// The begin of a head.
-    held: Vec<u8>,
-    scanned: usize,
+    held: Held,
     /// What is held is to go on as it is.
     resume: bool,
+    /// What is held waits for answers: too many requests are under way.
+    crowded: bool,
+    /// The last head's end is not everybody's: nothing may come behind its request.
+    loose: bool,
     /// Bytes have gone up behind a request that may change the protocol, before its answer was known.
     early: bool,
     /// The request under way asks for another protocol, or for a tunnel.
@@ -115,8 +123,8 @@ enum UpState {
 #[derive(Debug)]
 struct Down {
     state: DownState,
-    held: Vec<u8>,
-    scanned: usize,
+    /// The begin of a head, which has gone on already.
+    held: Held,
 }
 
 #[derive(Debug)]
@@ -131,8 +139,16 @@ impl<'a> Http1<'a> {
         Self {
             context,
             policy: context.settings.policies.reader(),
-            up: Up { state: UpState::Head, held: Vec::new(), scanned: 0, resume: false, early: false, decides: false },
-            down: Down { state: DownState::Head, held: Vec::new(), scanned: 0 },
+            up: Up {
+                state: UpState::Head,
+                held: Held::default(),
+                resume: false,
+                crowded: false,
+                loose: false,
+                early: false,
+                decides: false,
+            },
+            down: Down { state: DownState::Head, held: Held::default() },
             calls: VecDeque::new(),
             client_finished: false,
             upstream_finished: false,
@@ -151,6 +167,14 @@ impl<'a> Http1<'a> {
             if gone { call.cancelled() } else { call.broken(error_type) }
         }
         self.calls.clear();
+        self.resume_crowded();
+    }
+
+    /// Goes on with requests that waited for others, once about half of those are answered: each time costs a copy.
+    fn resume_crowded(&mut self) {
+        if self.up.crowded && self.calls.len() <= MAX_PIPELINED / 2 {
+            (self.up.crowded, self.up.resume) = (false, true);
+        }
     }
 
     /// Reads what may be several requests. `bytes` are those that were read, or (`owned`) bytes that were held: those are
@@ -179,6 +203,15 @@ impl<'a> Http1<'a> {
                     }
                     Err((fault, _)) => return self.refuse(fault),
                 },
+                UpState::Head if self.calls.len() >= MAX_PIPELINED => {
+                    if matches!(self.down.state, DownState::Unread) {
+                        // Nobody will answer them.
+                        self.up.state = UpState::Unread;
+                    } else if self.keep(rest, if owned { &[] } else { bytes }, out) {
+                        self.up.crowded = true;
+                        break;
+                    }
+                }
                 UpState::Head => match head::end(rest, 0) {
                     Some(length) => {
                         let head = rest.get(..length).unwrap_or_default();
@@ -193,19 +226,35 @@ impl<'a> Http1<'a> {
                     }
                     None if rest.len() > MAX_HEAD => self.up_unread(TOO_LONG),
                     None => {
-                        self.up.held.extend_from_slice(rest);
-                        self.up.scanned = rest.len();
-                        break;
+                        if self.keep(rest, if owned { &[] } else { bytes }, out) {
+                            self.up.held.scanned = rest.len();
+                            break;
+                        }
                     }
                 },
             }
         }
+        self.give_back();
         Verdict::Go
+    }
+
+    /// Keeps the client's bytes back. False if there is no memory to do so: what was kept goes on, and the rest unread. `read`
+    /// is what `out` has pieces of.
+    fn keep(&mut self, more: &[u8], read: &[u8], out: &mut Gather) -> bool {
+        let kept = self.up.held.keep(more, &self.context.settings.budget);
+        if !kept {
+            out.write(read, &self.up.held.take());
+            self.up_unread(NO_BUDGET);
+        }
+        kept
     }
 
     /// One whole request head, which stands `at` in `bytes`.
     fn request(&mut self, head: &[u8], at: usize, bytes: &[u8], owned: bool, out: &mut Gather) -> Result<(), Fault> {
         let (line, head) = head::request(head, &mut self.fields)?;
+        if std::mem::replace(&mut self.up.loose, head.ends_loosely()) {
+            return Err(Fault::Ambiguous("a request behind a head that ends with a bare line feed"));
+        }
         let body = head.request_body();
         let target = String::from_utf8_lossy(line.target);
         let host = head.value("host").and_then(|host| std::str::from_utf8(host).ok()).filter(|host| !host.is_empty());
@@ -285,16 +334,18 @@ impl<'a> Http1<'a> {
                 },
                 DownState::Head if self.calls.is_empty() => self.all_unread(UNASKED_ANSWER),
                 DownState::Head if !self.down.held.is_empty() => {
-                    self.down.held.extend_from_slice(rest);
-                    let Some(length) = head::end(&self.down.held, self.down.scanned) else {
-                        self.down.scanned = self.down.held.len();
-                        if self.down.held.len() > MAX_HEAD {
-                            self.down.held = Vec::new();
-                            self.all_unread(TOO_LONG);
+                    let held = &mut self.down.held;
+                    let kept = held.keep(rest, &self.context.settings.budget);
+                    let Some(length) = head::end(held.bytes(), held.scanned).filter(|_| kept) else {
+                        held.scanned = held.bytes().len();
+                        if !kept || held.scanned > MAX_HEAD {
+                            *held = Held::default();
+                            self.all_unread(if kept { TOO_LONG } else { NO_BUDGET });
                         }
                         break;
                     };
-                    let held = std::mem::take(&mut self.down.held);
+                    let held = held.take();
+                    self.down.held.written();
                     at += length - (held.len() - rest.len());
                     if self.answer(held.get(..length).unwrap_or_default()) {
                         return (at, Verdict::Leave);
@@ -308,13 +359,17 @@ impl<'a> Http1<'a> {
                         }
                     }
                     None => {
-                        self.down.held.extend_from_slice(rest);
-                        self.down.scanned = rest.len();
+                        if self.down.held.keep(rest, &self.context.settings.budget) {
+                            self.down.held.scanned = rest.len();
+                        } else {
+                            self.all_unread(NO_BUDGET);
+                        }
                         break;
                     }
                 },
             }
         }
+        self.give_back();
         (bytes.len(), Verdict::Go)
     }
 
@@ -387,15 +442,13 @@ impl<'a> Http1<'a> {
             // The answer was there before the request's end.
             self.up.decides = false;
         }
-        if self.calls.is_empty() {
-            if matches!(self.up.state, UpState::Unread) {
-                self.down.state = DownState::Unread;
-            }
-            self.give_back();
+        if self.calls.is_empty() && matches!(self.up.state, UpState::Unread) {
+            self.down.state = DownState::Unread;
         }
+        self.resume_crowded();
     }
 
-    /// An idle connection keeps no memory.
+    /// Where the lines of a large head were is of no use behind it.
     fn give_back(&mut self) {
         if self.fields.capacity() > FEW_FIELDS {
             self.fields = Vec::new();
@@ -412,15 +465,19 @@ impl Watch for Http1<'_> {
         if self.up.held.is_empty() {
             return self.requests(bytes, false, out);
         }
-        self.up.held.extend_from_slice(bytes);
-        if head::end(&self.up.held, self.up.scanned).is_none() {
-            self.up.scanned = self.up.held.len();
-            if self.up.held.len() > MAX_HEAD {
+        if !self.keep(bytes, bytes, out) {
+            out.pass(bytes, 0..bytes.len());
+            return Verdict::Go;
+        }
+        let held = &mut self.up.held;
+        if head::end(held.bytes(), held.scanned).is_none() {
+            held.scanned = held.bytes().len();
+            if held.scanned > MAX_HEAD {
                 self.up_unread(TOO_LONG);
             }
             return Verdict::Go;
         }
-        let held = std::mem::take(&mut self.up.held);
+        let held = held.take();
         self.requests(&held, true, out)
     }
 
@@ -433,24 +490,26 @@ impl Watch for Http1<'_> {
 
     fn wants_client(&self) -> bool {
         match self.up.state {
-            UpState::Head => self.calls.len() < MAX_PIPELINED,
+            UpState::Head if matches!(self.down.state, DownState::Unread) => true,
+            UpState::Head => !self.up.crowded && self.calls.len() < MAX_PIPELINED,
             UpState::Undecided | UpState::Body(_) | UpState::Unread => true,
         }
     }
 
     fn resume(&mut self, out: &mut Gather) -> Verdict {
+        // What was given out before has been written by now.
+        self.up.held.written();
         if !std::mem::take(&mut self.up.resume) {
             return Verdict::Go;
         }
-        let held = std::mem::take(&mut self.up.held);
+        let held = self.up.held.take();
         self.requests(&held, true, out)
     }
 
     fn client_finished(&mut self, out: &mut Gather) {
         self.client_finished = true;
         // Half a head: upstream sees what it would have seen.
-        let held = std::mem::take(&mut self.up.held);
-        out.write(&[], &held);
+        out.write(&[], &self.up.held.take());
     }
 
     fn upstream_finished(&mut self) {
@@ -543,6 +602,8 @@ const UNREADABLE_REQUEST: &str = "unreadable_request";
 const UNREADABLE_ANSWER: &str = "unreadable_answer";
 const UNASKED_ANSWER: &str = "unasked_answer";
 const TOO_LONG: &str = "too_long";
+/// There is no memory to hold a head until it is whole.
+const NO_BUDGET: &str = "no_budget";
 /// A head that is longer is passed through unread.
 const MAX_HEAD: usize = 2 * 1024 * 1024;
 /// Requests that wait for their answers; the client is not read beyond.

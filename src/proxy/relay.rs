@@ -155,6 +155,13 @@ impl Gather {
         self.rest = range;
     }
 
+    /// All that goes on, of the piece that was read.
+    #[cfg(test)]
+    pub(super) fn into_bytes(mut self, read: &[u8]) -> Vec<u8> {
+        self.settle(read);
+        self.written
+    }
+
     /// Copies the part that would no longer be the last.
     fn settle(&mut self, read: &[u8]) {
         let rest = std::mem::take(&mut self.rest);
@@ -169,6 +176,10 @@ impl Gather {
     }
 
     fn clear(&mut self) {
+        if self.written.capacity() > 2 * BUFFER {
+            // One large head is no reason for a thread to keep its memory.
+            self.written = Vec::new();
+        }
         self.written.clear();
         self.rest = 0..0;
     }

@@ -9,10 +9,11 @@ use bytes::Bytes;
 use h2::client::ResponseFuture;
 use h2::server::SendResponse;
 use h2::{Reason, RecvStream};
-use http::{Request, Version, header};
+use http::{HeaderMap, Request, Version, header};
 
 use super::pump::{Failed, Pump};
 use super::upstream::Upstream;
+use crate::budget::{Loan, Use};
 use crate::policy::Policy;
 use crate::stack::{Call, Context, RequestHead};
 use crate::telemetry::Metrics;
@@ -53,6 +54,14 @@ pub(super) async fn exchange<'a>(
         // own version; in one of the version before it is content with the header.
         parts.version = Version::HTTP_11;
     }
+    // Header lists that upstream does not take in would pile up: a few bytes of HPACK can stand for many.
+    let large = header_list(&parts.headers).checked_sub(FREE).filter(|beyond| *beyond > 0);
+    let loan = large.map(|beyond| context.settings.budget.lend(beyond, Use::Heads));
+    if matches!(loan, Some(None)) {
+        respond.send_reset(Reason::REFUSED_STREAM);
+        call.iter_mut().for_each(|call| call.reset(Reason::REFUSED_STREAM));
+        return None;
+    }
     let end = body.is_end_stream();
     let mut sending = std::pin::pin!(upstream.send(Request::from_parts(parts, ()), end));
     let sent = poll_fn(|cx| match respond.poll_reset(cx) {
@@ -77,6 +86,7 @@ pub(super) async fn exchange<'a>(
         up: Pump::new(body, to_upstream, end),
         down: Down::Head(answer, respond),
         stopped: false,
+        loan: loan.flatten(),
     };
     match (&mut exchange).await {
         Ended::InItself => None,
@@ -92,6 +102,8 @@ pub(super) struct Exchange<'a> {
     down: Down,
     /// Upstream wants no more of the request.
     stopped: bool,
+    /// For a large header list, until upstream has answered it.
+    loan: Option<Loan>,
 }
 
 enum Down {
@@ -168,6 +180,7 @@ impl Exchange<'_> {
             respond.send_informational(interim)?;
         }
         let (parts, body) = ready!(Pin::new(answer).poll(cx))?.into_parts();
+        self.loan = None;
         self.call.iter_mut().for_each(|call| call.answered(parts.status.as_u16(), &parts.headers));
         let end = body.is_end_stream();
         let to_client = respond.send_response(http::Response::from_parts(parts, ()), end)?;
@@ -204,6 +217,11 @@ impl Exchange<'_> {
     }
 }
 
+/// What a header list takes, about (RFC 9113, section 6.5.2).
+fn header_list(headers: &HeaderMap) -> usize {
+    headers.iter().map(|(name, value)| name.as_str().len() + value.len() + OVERHEAD).sum()
+}
+
 impl Down {
     fn poll_client_reset(&mut self, cx: &mut TaskContext<'_>) -> Poll<Result<Reason, h2::Error>> {
         match self {
@@ -219,3 +237,8 @@ impl Down {
         }
     }
 }
+
+/// Of a line in a header list (RFC 9113, section 6.5.2).
+const OVERHEAD: usize = 32;
+/// What a stream's header list may take without asking.
+const FREE: usize = 64 * 1024;

@@ -136,9 +136,18 @@ impl Pod {
 
     /// The same in any namespace.
     pub(crate) fn origin_in(netns: &Netns, mode: &str, arguments: &[&str]) -> Origin {
+        Self::start_origin(netns, "origin.py", &[&[mode], arguments].concat())
+    }
+
+    /// Another server of the tests' in the world.
+    pub(crate) fn origin_at(&self, script: &str, arguments: &[&str]) -> Origin {
+        Self::start_origin(&self.world, script, arguments)
+    }
+
+    fn start_origin(netns: &Netns, script: &str, arguments: &[&str]) -> Origin {
         let mut command = Command::new(python());
-        command.arg(root().join("tests/it/origin.py")).arg(mode).args(arguments);
-        let process = Process::start(mode, netns, command);
+        command.arg(root().join("tests/it").join(script)).args(arguments);
+        let process = Process::start(script, netns, command);
         process.wait_for("listening", 1);
         Origin { process }
     }

@@ -1,0 +1,149 @@
+//! However the bytes of a conversation are cut, the same goes on, but for the line that is ours.
+
+use std::sync::Arc;
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::budget::Budget;
+use crate::net::Target;
+use crate::policy::{Policies, Policy};
+use crate::stack::Settings;
+use crate::telemetry::Metrics;
+use crate::trace;
+use crate::trace::propagation::Propagators;
+use crate::trace::sampler::Sampler;
+
+fn context(budget: Arc<Budget>) -> Context {
+    let metrics = Arc::new(Metrics::default());
+    let (sink, _) = trace::channel(16, 16, metrics.clone());
+    Context {
+        target: Arc::new(Target::outbound("192.0.2.1:80".parse().unwrap())),
+        settings: Arc::new(Settings {
+            enabled: true,
+            sink,
+            budget,
+            metrics,
+            propagators: Propagators::default(),
+            sampler: Sampler::default(),
+            policies: Policies::new(Policy::new(Default::default())),
+        }),
+    }
+}
+
+/// What goes on of the client's bytes, cut into pieces, and whether it was refused.
+fn said(context: &Context, bytes: &[u8], cuts: &[usize]) -> (Vec<u8>, bool, usize) {
+    let (mut http, mut gone) = (Http1::new(context), Vec::new());
+    let mut ends: Vec<_> = cuts.iter().map(|cut| cut % (bytes.len() + 1)).chain([bytes.len()]).collect();
+    ends.sort_unstable();
+    let mut at = 0;
+    for end in ends {
+        let piece = &bytes[at..end];
+        at = end;
+        for piece in [&[], piece] {
+            let mut out = Gather::default();
+            let verdict = if piece.is_empty() { http.resume(&mut out) } else { http.up(piece, &mut out) };
+            if verdict == Verdict::Refuse {
+                return (without_ours(&gone), true, http.calls.len());
+            }
+            gone.extend(out.into_bytes(piece));
+        }
+    }
+    let mut out = Gather::default();
+    http.client_finished(&mut out);
+    gone.extend(out.into_bytes(&[]));
+    (without_ours(&gone), false, http.calls.len())
+}
+
+fn without_ours(bytes: &[u8]) -> Vec<u8> {
+    let lines = bytes.split_inclusive(|byte| *byte == b'\n');
+    lines.filter(|line| !line.starts_with(b"traceparent: ")).flatten().copied().collect()
+}
+
+fn message() -> impl Strategy<Value = &'static str> {
+    prop_oneof![
+        Just("GET / HTTP/1.1\r\nHost: a\r\n\r\n"),
+        Just("\r\nHEAD /b HTTP/1.0\r\n\r\n"),
+        Just("GET / HTTP/1.1\nHost: a\n\n"),
+        Just("GET / HTTP/1.1\r\nHost: a\r\n\n"),
+        Just("POST / HTTP/1.1\r\nContent-Length: 12\r\n\r\nGET / HTTP/1"),
+        Just("POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n5;x=y\r\nhello\r\n0\r\nT: 1\r\n\r\n"),
+        Just("POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhelloX\r\n"),
+        Just("POST / HTTP/1.1\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\nab"),
+        Just("GET / HTTP/1.1\r\nUpgrade: x\r\nConnection: upgrade\r\n\r\n"),
+        Just("no HTTP at all\r\n\r\n"),
+        Just("GET / HTT"),
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 512, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn however_it_is_cut_the_same_goes_on(
+        messages in proptest::collection::vec(message(), 1..5),
+        cuts in proptest::collection::vec(any::<usize>(), 0..8),
+    ) {
+        let context = context(Budget::unlimited());
+        let bytes = messages.concat().into_bytes();
+        let (whole, refused, calls) = said(&context, &bytes, &[]);
+        let (cut, also_refused, also_calls) = said(&context, &bytes, &cuts);
+        prop_assert_eq!(refused, also_refused);
+        prop_assert_eq!(calls, also_calls);
+        if refused {
+            // What stood before the fault may have gone already; never more than stood there.
+            prop_assert!(bytes.starts_with(&cut) && bytes.starts_with(&whole));
+        } else {
+            prop_assert_eq!(&whole, &bytes);
+            prop_assert_eq!(&cut, &bytes);
+        }
+    }
+}
+
+#[test]
+fn a_head_that_the_budget_has_no_room_for_goes_on_unread_and_whole() {
+    let context = context(Budget::of(8 * 100_000));
+    let mut bytes = b"GET / HTTP/1.1\r\nX: ".to_vec();
+    bytes.resize(400_000, b'x');
+    bytes.extend_from_slice(b"\r\n\r\nGET /behind HTTP/1.1\r\n\r\n");
+    let cuts: Vec<_> = (1..30).map(|piece| piece * 20_000).collect();
+    assert_eq!(said(&context, &bytes, &cuts), (bytes, false, 0));
+}
+
+#[test]
+fn only_some_pipelined_requests_are_under_way_at_a_time() {
+    let context = context(Budget::unlimited());
+    let mut http = Http1::new(&context);
+    let request = b"GET / HTTP/1.1\r\n\r\n";
+    let (bytes, mut out) = (request.repeat(1000), Gather::default());
+    assert_eq!(http.up(&bytes, &mut out), Verdict::Go);
+    let mut gone = out.into_bytes(&bytes);
+    let mut answered = 0;
+    while answered < 1000 {
+        assert!(http.calls.len() <= MAX_PIPELINED && !http.calls.is_empty());
+        assert!(http.wants_client() == (!http.up.crowded && http.calls.len() < MAX_PIPELINED));
+        http.down(b"HTTP/1.1 204 No Content\r\n\r\n");
+        answered += 1;
+        let mut out = Gather::default();
+        assert_eq!(http.resume(&mut out), Verdict::Go);
+        gone.extend(out.into_bytes(&[]));
+    }
+    assert_eq!(without_ours(&gone), bytes);
+    assert!(http.is_idle());
+}
+
+#[test]
+fn requests_that_waited_go_on_when_upstream_has_gone() {
+    let context = context(Budget::unlimited());
+    let mut http = Http1::new(&context);
+    let (bytes, mut out) = (b"GET / HTTP/1.1\r\n\r\n".repeat(1000), Gather::default());
+    assert_eq!(http.up(&bytes, &mut out), Verdict::Go);
+    let mut gone = out.into_bytes(&bytes);
+    http.upstream_finished();
+    assert!(http.is_due() && http.wants_client());
+    let mut out = Gather::default();
+    http.resume(&mut out);
+    gone.extend(out.into_bytes(&[]));
+    assert_eq!(without_ours(&gone), bytes);
+    assert!(http.calls.len() <= MAX_PIPELINED && http.wants_client());
+}
