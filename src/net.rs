@@ -62,8 +62,12 @@ impl Target {
 
     /// What is reached through a CONNECT proxy at this target.
     pub fn through(&self, authority: &str) -> Self {
+        let authority = authority.rsplit_once('@').map_or(authority, |(_, host)| host);
         let (host, port) = authority.rsplit_once(':').unwrap_or((authority, ""));
         let host = host.trim_start_matches('[').trim_end_matches(']');
+        // No name is longer (RFC 1035, section 2.3.4).
+        let end = (0..=host.len().min(255)).rev().find(|end| host.is_char_boundary(*end));
+        let host = host.get(..end.unwrap_or(0)).unwrap_or_default();
         Self { address: host.into(), port: port.parse().unwrap_or(self.port), ..self.clone() }
     }
 }
@@ -255,6 +259,18 @@ const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(15);
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_asked_of_a_proxy_is_named_without_credentials_and_without_end() {
+        let proxy = Target::outbound("10.0.0.5:3128".parse().unwrap());
+        let through = proxy.through("user:pa@ss@[2001:db8::1]:443");
+        assert_eq!(
+            (&*through.address, through.port, through.authority().as_str()),
+            ("2001:db8::1", 443, "[2001:db8::1]:443")
+        );
+        assert_eq!(&*through.peer_address, "10.0.0.5");
+        assert_eq!(proxy.through(&"é".repeat(1000)).address.len(), 254);
+    }
 
     #[test]
     fn our_own_ports_are_refused_on_local_addresses_only() {

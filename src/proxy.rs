@@ -8,8 +8,10 @@ mod relay;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use bytes::BytesMut;
+use tokio::io::Interest;
 use tokio::net::TcpStream;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -80,10 +82,18 @@ async fn forward(proxy: &Proxy, mut client: TcpStream, target: Target) -> io::Re
     let original = target.original;
     client.set_nodelay(true)?;
     net::keep_alive(&socket2::SockRef::from(&client))?;
-    let begun = std::time::SystemTime::now();
+    let begun = SystemTime::now();
     let mut context = Context { target: Arc::new(target), settings: proxy.settings.clone() };
     let mut own = None;
-    let connected = proxy.connector.connect(original, |local| own = Some(proxy.guard.remember(local, original))).await;
+    let connecting = proxy.connector.connect(original, |local| own = Some(proxy.guard.remember(local, original)));
+    let connected = tokio::select! {
+        connected = connecting => connected,
+        // A reset, no mere FIN: the client has given up.
+        gone = client.ready(Interest::ERROR) => {
+            context.given_up(begun);
+            return gone.map(|_| ());
+        }
+    };
     let mut upstream = match connected {
         Ok(upstream) => upstream,
         Err(error) => {
@@ -95,7 +105,9 @@ async fn forward(proxy: &Proxy, mut client: TcpStream, target: Target) -> io::Re
     };
     let mut read = Read::default();
     for _ in 0..MAX_TUNNELS {
-        let Some(protocol) = detect(proxy, &client, &upstream, &mut read).await? else { return Ok(()) };
+        let Some(protocol) = detect(proxy, &context, begun, (&client, &upstream), &mut read).await? else {
+            return Ok(());
+        };
         debug!(%original, ?protocol, "detected");
         let Read { client: from_client, upstream: from_upstream } = std::mem::take(&mut read);
         let (from_client, from_upstream) = (from_client.freeze(), from_upstream.freeze());
@@ -144,8 +156,9 @@ struct Read {
 /// Waits for who speaks first and what they say. `None` if we are to stop before anyone has.
 async fn detect(
     proxy: &Proxy,
-    client: &TcpStream,
-    upstream: &TcpStream,
+    context: &Context,
+    begun: SystemTime,
+    (client, upstream): (&TcpStream, &TcpStream),
     read: &mut Read,
 ) -> io::Result<Option<Protocol>> {
     let (from_client, from_upstream) = (&mut read.client, &mut read.upstream);
@@ -173,7 +186,12 @@ async fn detect(
                     Some(false) => break Protocol::Opaque(Reason::ServerFirst),
                     None => {}
                 },
-                Err(error) => { client.abort(); return Err(error) }
+                Err(error) => {
+                    proxy.metrics.detected.inc("refused");
+                    context.refused(&error, begun);
+                    client.abort();
+                    return Err(error);
+                }
             },
             () = proxy.drain.cancelled(), if from_client.is_empty() && from_upstream.is_empty() => return Ok(None),
         }

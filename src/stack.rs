@@ -78,6 +78,15 @@ impl Context {
         }
     }
 
+    /// The record of a connection that the client gave up before it was made.
+    pub fn given_up(&self, begun: SystemTime) {
+        if self.records_connection(None) {
+            let mut span = self.connection_span(format!("connect {}", self.target.authority()), None);
+            span.start = begun;
+            ActiveSpan::new(span, self.settings.sink.clone()).conclude(End::Cancelled);
+        }
+    }
+
     /// The record of a connection that could not be made.
     pub fn refused(&self, error: &std::io::Error, begun: SystemTime) {
         if self.records_connection(None) {

@@ -212,6 +212,12 @@ impl<'a> Http1<'a> {
                         break;
                     }
                 }
+                UpState::Head if matches!(rest, [b'\r' | b'\n', ..]) => {
+                    // Empty lines before a request (RFC 9112, section 2.2) belong to nothing and are waited for by nobody.
+                    let empty = rest.iter().take_while(|byte| matches!(byte, b'\r' | b'\n')).count();
+                    pass(out, bytes, at..at + empty, owned);
+                    at += empty;
+                }
                 UpState::Head => match head::end(rest, 0) {
                     Some(length) => {
                         let head = rest.get(..length).unwrap_or_default();
@@ -260,8 +266,16 @@ impl<'a> Http1<'a> {
         let host = head.value("host").and_then(|host| std::str::from_utf8(host).ok()).filter(|host| !host.is_empty());
         let connect = line.method == "CONNECT";
         let (scheme, authority, path) = split_target(&target, connect, host);
-        let request =
-            RequestHead { method: line.method, scheme, authority, path, version: line.version, headers: &head };
+        let absolute = !connect && !path.is_empty() && !target.starts_with(['/', '*']);
+        let request = RequestHead {
+            method: line.method,
+            scheme,
+            authority,
+            path,
+            absolute,
+            version: line.version,
+            headers: &head,
+        };
         let (edits, call) = self.context.begin(self.policy.current(), &request);
         write_head(&head, &edits, at, bytes, owned, out);
         let upgrade = asks_for_upgrade(&line, &head);
@@ -332,6 +346,8 @@ impl<'a> Http1<'a> {
                         self.all_unread(UNREADABLE_ANSWER);
                     }
                 },
+                // A line end too many behind an answer.
+                DownState::Head if self.calls.is_empty() && matches!(rest, [b'\r' | b'\n', ..]) => at += 1,
                 DownState::Head if self.calls.is_empty() => self.all_unread(UNASKED_ANSWER),
                 DownState::Head if !self.down.held.is_empty() => {
                     let held = &mut self.down.held;

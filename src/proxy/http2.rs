@@ -42,22 +42,28 @@ where
         Err(error) => return debug!(%error, "no HTTP/2 connection to upstream"),
     };
     // A client that has not begun a request may be waiting for upstream's settings, which say what it may do.
-    let mut said = BytesMut::from(from_client);
-    while !seen.settings() && !frames::has_headers(&said) {
+    let (mut said, mut begun) = (BytesMut::from(from_client), frames::Client::default());
+    let mut upstream_ended = None;
+    while !seen.settings() && !begun.has_headers(&said) && said.len() < MAX_SAID {
         let settings = poll_fn(|cx| {
-            let ended = Pin::new(&mut upstream).poll(cx).is_ready();
-            if ended || seen.settings() { Poll::Ready(()) } else { Poll::Pending }
+            if let Poll::Ready(ended) = Pin::new(&mut upstream).poll(cx) {
+                upstream_ended = Some(ended);
+                return Poll::Ready(());
+            }
+            if seen.settings() { Poll::Ready(()) } else { Poll::Pending }
         });
         tokio::select! {
             biased;
             () = settings => break,
             read = client.read_buf(&mut said) => if !read.is_ok_and(|length| length > 0) { break },
+            () = proxy.drain.cancelled() => break,
         }
     }
     let mut server = server();
-    if seen.settings() {
-        let streams = u32::try_from(upstream.max_concurrent_send_streams()).unwrap_or(u32::MAX);
-        server.max_concurrent_streams(streams.min(MAX_STREAMS));
+    match u32::try_from(upstream.max_concurrent_send_streams()) {
+        // None at all for now: h2 could not tell the client of more later, and lets requests wait.
+        Ok(streams @ 1..MAX_STREAMS) if seen.settings() => _ = server.max_concurrent_streams(streams),
+        _ => {}
     }
     let mut connects = sender.is_extended_connect_protocol_enabled();
     if connects {
@@ -76,7 +82,7 @@ where
     };
     let way = Upstream::new(sender, reconnect);
     let mut policy = context.settings.policies.reader();
-    let mut upstream = Some(upstream);
+    let mut upstream = upstream_ended.is_none().then_some(upstream);
     let mut streams = FuturesUnordered::new();
     let mut going_away = pin!(seen.goaway.notified());
     let mut drained = pin!(proxy.drain.cancelled());
@@ -89,18 +95,15 @@ where
                 && let Poll::Ready(ended) = Pin::new(connection).poll(cx)
             {
                 upstream = None;
-                match ended {
-                    Err(error) if error.is_go_away() && error.is_remote() => goaway = error.reason(),
-                    ended => {
-                        debug!(?ended, "upstream connection ended");
-                        client.graceful_shutdown();
-                    }
-                }
+                upstream_ended = Some(ended);
             }
-            if !connects && way.connects() {
-                // Said late by upstream, now said by us (RFC 8441, section 3). Fails only on a connection that is closed.
-                connects = true;
-                let _ = client.enable_connect_protocol();
+            match upstream_ended.take() {
+                Some(Err(error)) if error.is_go_away() && error.is_remote() => goaway = error.reason(),
+                Some(ended) => {
+                    debug!(?ended, "upstream connection ended");
+                    client.graceful_shutdown();
+                }
+                None => {}
             }
             while let Poll::Ready(Some(ended)) = streams.poll_next_unpin(cx) {
                 lost.extend(ended);
@@ -131,12 +134,20 @@ where
                     Poll::Pending => break,
                 }
             }
-            if !lost.is_empty() && upstream.is_none() {
-                // The client has heard everything, and sees its connection end with streams open, as it would without us.
-                return Poll::Ready(false);
+            if !connects && way.connects() {
+                // Said late by upstream, now said by us (RFC 8441, section 3): once the client has acknowledged our settings.
+                connects = client.enable_connect_protocol().is_ok();
+                again |= connects;
             }
             if again {
                 continue;
+            }
+            if !streams.is_empty() {
+                return Poll::Pending;
+            }
+            if !lost.is_empty() && upstream.is_none() {
+                // The client has heard everything, and sees its connection end with streams open, as it would without us.
+                return Poll::Ready(false);
             }
             // Behind everything that upstream said before it.
             match goaway.take() {
@@ -161,6 +172,7 @@ fn server() -> h2::server::Builder {
         .initial_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)
         .max_header_list_size(MAX_HEADER_LIST)
+        .data_frame_budget(FRAME_BUDGET)
         .max_concurrent_streams(MAX_STREAMS);
     server
 }
@@ -172,4 +184,9 @@ const CONNECTION_WINDOW: u32 = (1 << 31) - 1;
 /// The largest header list, in bytes as RFC 9113, section 6.5.2 counts them.
 const MAX_HEADER_LIST: u32 = 1024 * 1024;
 const MAX_STREAMS: u32 = 1000;
+/// What a client may say before upstream's settings are waited for no longer.
+const MAX_SAID: usize = 64 * 1024;
+/// Points for small frames that wait to be read, 256 less its length each: some ten MiB of memory. h2's own sum would follow the
+/// connection's window.
+const FRAME_BUDGET: usize = 16 * 1024 * 1024;
 const FAREWELL: Duration = Duration::from_secs(1);

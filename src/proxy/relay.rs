@@ -100,6 +100,7 @@ where
         client: client.0,
         upstream: upstream.0,
         metrics,
+        turn: 0,
         left: None,
         writing_failed: None,
     };
@@ -200,6 +201,8 @@ struct Relay<'a, C, U> {
     up: Way,
     down: Way,
     metrics: &'a Metrics,
+    /// Reads that are left to a direction before it is the other one's turn.
+    turn: u32,
     /// The watch has left; what of upstream's bytes belongs to what follows.
     left: Option<Bytes>,
     /// Upstream takes nothing more; what it said before may still be there.
@@ -223,6 +226,10 @@ struct Way {
 impl Way {
     fn new(first: Bytes) -> Self {
         Self { first, waiting: Bytes::new(), unflushed: false, finished: false, shut: false }
+    }
+
+    fn is_flushed(&self) -> bool {
+        self.waiting.is_empty() && !self.unflushed
     }
 
     /// Writes what waits. Ready when nothing does.
@@ -291,10 +298,14 @@ where
             scratch.read.resize(BUFFER, 0);
         }
         loop {
-            let wanted_client = watch.wants_client();
+            self.turn = READS;
             if let Poll::Ready(Some(ended)) = self.poll_up(cx, scratch, watch) {
                 return Poll::Ready(ended);
             }
+            // As it was when the client was left: from here on only upstream can set it free.
+            let wanted_client = watch.wants_client();
+            let more_up = self.turn == 0;
+            self.turn = READS;
             if let Poll::Ready(Some(ended)) = self.poll_down(cx, scratch, watch) {
                 return Poll::Ready(ended);
             }
@@ -304,8 +315,12 @@ where
                     None => Ended::Complete,
                 });
             }
-            // What upstream has said may have set the client free.
-            if !watch.is_due() && (wanted_client || !watch.wants_client()) {
+            // A direction that was not at its end, only at the end of its turn, has nobody else to wake it.
+            let turn_over = more_up || self.turn == 0;
+            // What upstream has said may have set the client free. Where upstream takes nothing, its waker is what counts.
+            let takes_more = self.writing_failed.is_none() && self.up.is_flushed() && !self.up.shut;
+            let set_free = takes_more && (watch.is_due() || (!wanted_client && watch.wants_client()));
+            if !turn_over && !set_free {
                 return Poll::Pending;
             }
         }
@@ -325,6 +340,10 @@ where
             if self.up.shut {
                 return Poll::Ready(None);
             }
+            if self.turn == 0 {
+                return Poll::Pending;
+            }
+            self.turn -= 1;
             if !watch.wants_client() {
                 return Poll::Pending;
             }
@@ -386,6 +405,10 @@ where
             if self.down.shut {
                 return Poll::Ready(None);
             }
+            if self.turn == 0 {
+                return Poll::Pending;
+            }
+            self.turn -= 1;
             let length = match ready!(fill(&mut self.down.first, self.upstream, cx, &mut scratch.read)) {
                 Ok(0) => {
                     self.down.finished = true;
@@ -438,5 +461,7 @@ fn fill<S: AsyncRead + Unpin>(
 }
 
 const BUFFER: usize = 64 * 1024;
+/// Reads of one direction before the other one has its turn: an answer must not wait for the end of an upload.
+const READS: u32 = 16;
 /// A part that is smaller than this is copied behind what was written anew: one write is cheaper than a vector.
 const LARGE: usize = 4096;

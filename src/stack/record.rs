@@ -14,7 +14,7 @@ use super::error::{h2_error_type, reset_error_type};
 use super::{Context, forwarded};
 use crate::config::rules::ExternalContext;
 use crate::net::{Direction, Target};
-use crate::policy::{Policy, Subject};
+use crate::policy::{self, Policy, Subject};
 use crate::stitch;
 use crate::trace::propagation::{Carrier, ContextPolicy, Edits, Handling};
 use crate::trace::{ActiveSpan, End, Placement, Span, semconv, url};
@@ -30,6 +30,8 @@ pub struct RequestHead<'a, H> {
     pub authority: Option<&'a str>,
     /// Path and query; empty for CONNECT.
     pub path: &'a str,
+    /// Its target is in absolute form, as a proxy is told where a request is to go.
+    pub absolute: bool,
     /// Its version.
     pub version: Version,
     /// Its header fields.
@@ -60,7 +62,7 @@ impl Context {
         if !settings.enabled || !self.is_recorded(policy.verdict(&subject)) {
             return (Edits::default(), None);
         }
-        let handling = handling(policy, &subject, target);
+        let handling = handling(policy, &subject, target, head.absolute);
         let incoming = settings.propagators.extract(head.headers);
         let placement = stitch::place(&incoming, handling, &settings.sampler, &mut rand::rng());
         let edits = settings.propagators.inject(&placement, handling, head.headers);
@@ -103,8 +105,14 @@ impl Context {
 }
 
 /// What goes to the far side, and what its context is worth: the agent's own is its own; a caller's depends on where it is.
-fn handling(policy: &Policy, subject: &Subject<'_>, target: &Target) -> Handling {
-    let inside = policy.inside(None, target.peer.ip());
+fn handling(policy: &Policy, subject: &Subject<'_>, target: &Target, absolute: bool) -> Handling {
+    let inside = if target.direction == Direction::Outbound && (absolute || target.address != target.peer_address) {
+        // The socket is a proxy's. Behind it is whoever the request names, who counts only by an address.
+        let host = subject.host.map(policy::bare_host).or(Some(&*target.address)).and_then(|host| host.parse().ok());
+        host.is_some_and(|host| policy.inside(None, host))
+    } else {
+        policy.inside(None, target.peer.ip())
+    };
     let context = match policy.external_context() {
         _ if inside || target.direction == Direction::Outbound => ContextPolicy::Continue,
         ExternalContext::Continue => ContextPolicy::Continue,

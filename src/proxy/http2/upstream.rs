@@ -13,7 +13,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::OnceCell;
 use tokio_util::task::TaskTracker;
 
-use super::{CONNECTION_WINDOW, MAX_HEADER_LIST, STREAM_WINDOW};
+use super::{CONNECTION_WINDOW, FRAME_BUDGET, MAX_HEADER_LIST, STREAM_WINDOW};
 use crate::net::{Connector, LoopGuard, Target};
 
 /// Sends requests.
@@ -22,6 +22,14 @@ pub(super) struct Upstream {
     sender: SendRequest<Bytes>,
     second: OnceCell<SendRequest<Bytes>>,
     reconnect: Reconnect,
+}
+
+/// A request under way.
+pub(super) struct Sent {
+    pub(super) answer: ResponseFuture,
+    pub(super) body: SendStream<Bytes>,
+    /// On the first connection, whose end the client's shares.
+    pub(super) first: bool,
 }
 
 /// How to reach the same destination once more.
@@ -46,18 +54,17 @@ impl Upstream {
     }
 
     /// Sends a request's head as soon as upstream has room for another stream. An error means that it was not sent.
-    pub(super) async fn send(
-        &self,
-        request: Request<()>,
-        end: bool,
-    ) -> Result<(ResponseFuture, SendStream<Bytes>), h2::Error> {
+    pub(super) async fn send(&self, request: Request<()>, end: bool) -> Result<Sent, h2::Error> {
         let mut sender = self.sender.clone();
+        let mut first = true;
         if poll_fn(|cx| sender.poll_ready(cx)).await.is_err() {
             let second = self.second.get_or_try_init(|| self.reconnect.connect()).await;
             sender = second.map_err(|_| h2::Reason::REFUSED_STREAM)?.clone();
             poll_fn(|cx| sender.poll_ready(cx)).await?;
+            first = false;
         }
-        sender.send_request(request, end)
+        let (answer, body) = sender.send_request(request, end)?;
+        Ok(Sent { answer, body, first })
     }
 }
 
@@ -85,6 +92,7 @@ where
         .initial_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)
         .max_header_list_size(MAX_HEADER_LIST)
+        .data_frame_budget(FRAME_BUDGET)
         .handshake(stream)
         .await
 }
