@@ -87,7 +87,7 @@ pub(super) fn rows() -> Vec<Row> {
         .chain(nginx_rows())
         .chain(happy_eyeballs())
         .chain([named("Node: forty requests at once over four connections").at_once()])
-        .chain(NODE.iter().map(|name| named(&format!("Node: {name}"))))
+        .chain(NODE.iter().map(|name| named(&format!("Node: {name}")).at_once()))
         // The server says nothing of this request but its answer.
         .chain([named("Node: 413 in place of 100").traced(1)])
         .collect()
