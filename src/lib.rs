@@ -2,11 +2,12 @@
 //! changed.
 //!
 //! # The life of a connection
-//! `iptables/init.sh` redirects the agent's TCP to the outbound port. [`app`] accepts; [`proxy::serve`] asks [`net`] where
-//! the connection wanted to go, connects there, and lets [`detect`] read who speaks first and what they say. HTTP goes
-//! through [`stack`]: [`stitch::place`] fixes the ids, [`trace::propagation`] writes them into the headers, a span records
-//! the call, the request goes up the one upstream connection that belongs to the client's. Anything else, TLS included, is
-//! passed through unread and leaves one span.
+//! `iptables/init.sh` redirects the agent's TCP to the outbound port, and what comes into the pod to the inbound one. [`app`]
+//! accepts; [`proxy::serve`] asks [`net`] where the connection wanted to go, connects there, and lets [`detect`] read who speaks
+//! first and what they say. HTTP/1 is relayed as it came, with [`http1`] finding where its messages begin and end; HTTP/2 goes
+//! stream by stream between two connections. For every request [`stack`] asks [`policy`] whether it is recorded,
+//! [`stitch::place`] fixes the ids, [`trace::propagation`] says which header lines change, and a span records the call.
+//! Anything else, TLS included, is passed through unread and leaves one span.
 //!
 //! # The life of a span
 //! A [`trace::ActiveSpan`] is sent to the [`trace::SpanSink`] when its last handle drops, however the call ended. On a
