@@ -43,6 +43,8 @@ pub struct Config {
     pub flush_timeout: Duration,
     /// Our own log.
     pub log: Log,
+    /// Whether and how TLS is intercepted.
+    pub tls: Tls,
     /// `OTEL_SDK_DISABLED` is not set: calls are recorded and carry our context.
     pub enabled: bool,
     /// The backend `default`.
@@ -68,6 +70,38 @@ pub struct Log {
     pub filter: String,
     /// JSON lines instead of text.
     pub json: bool,
+}
+
+/// Whether and how TLS is intercepted.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Tls {
+    /// Whether it is, where no rule says otherwise.
+    pub intercept: bool,
+    /// Where the files are written that make the agent trust us.
+    pub trust_dir: Option<PathBuf>,
+    /// Who signs our certificates.
+    pub authority: AuthoritySource,
+    /// Authorities that are trusted beside the system's, for any name.
+    pub extra_roots: Option<PathBuf>,
+}
+
+/// Who signs our certificates.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum AuthoritySource {
+    /// An authority of our own, which dies with the process.
+    #[default]
+    Memory,
+    /// The same, kept in this file on a memory volume, so that a restart keeps the agent's trust.
+    State(PathBuf),
+    /// An authority of somebody else's, read again when its files change.
+    Mounted {
+        /// Its certificate and those above it, PEM.
+        certificate: PathBuf,
+        /// Its key, PEM.
+        key: PathBuf,
+        /// How long a new one is published before it signs.
+        overlap: Duration,
+    },
 }
 
 /// A backend that speaks OTLP.

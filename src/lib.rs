@@ -33,4 +33,6 @@ pub mod reload;
 pub mod stack;
 pub mod stitch;
 pub mod telemetry;
+pub mod tls;
 pub mod trace;
+pub mod trust;

@@ -17,10 +17,12 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("reload", &["telemetry", "config", "policy"]),
     ("http1", &["trace"]),
     ("detect", &["net", "http1"]),
+    ("trust", &["config"]),
+    ("tls", &["budget", "telemetry", "config", "net", "detect", "trust"]),
     ("check", &[]),
     ("stitch", &["trace"]),
     ("stack", &["budget", "telemetry", "trace", "net", "config", "policy", "stitch"]),
-    ("proxy", &["budget", "telemetry", "trace", "net", "detect", "http1", "check", "policy", "stack"]),
+    ("proxy", &["budget", "telemetry", "trace", "net", "detect", "http1", "check", "policy", "tls", "stack"]),
     ("otlp", &["trace"]),
     ("exporters", &["telemetry", "trace", "net", "otlp", "config"]),
     ("pipeline", &["budget", "telemetry", "trace", "otlp", "exporters"]),
@@ -41,9 +43,11 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "exporters",
             "pipeline",
             "admin",
+            "tls",
+            "trust",
         ],
     ),
-    ("cli", &["app", "check", "config", "telemetry"]),
+    ("cli", &["app", "check", "config", "telemetry", "trust"]),
 ];
 
 #[test]

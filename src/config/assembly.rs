@@ -19,7 +19,7 @@ use std::time::Duration;
 use std::{fmt, fs, io};
 
 use super::rules::Rules;
-use super::{Batch, Config, Log};
+use super::{Batch, Config, Log, Tls};
 
 /// What was read, what was wrong, and what came from where.
 #[derive(Debug)]
@@ -174,6 +174,7 @@ pub fn assemble(
         drain_timeout: drain.0,
         flush_timeout: flush.0,
         log: Log { filter, json: format == "json" },
+        tls: Tls::default(),
         enabled,
         export,
         batch,

@@ -3,6 +3,7 @@
 
 use std::fmt;
 use std::net::IpAddr;
+use std::path::PathBuf;
 
 use http::HeaderName;
 
@@ -25,6 +26,12 @@ pub struct Rules {
     pub trusted_hosts: Vec<HostPattern>,
     /// Addresses inside the trust boundary, beside private ones.
     pub trusted_addresses: Vec<Cidr>,
+    /// Which TLS connections are intercepted: the first that matches decides. Host is the name that the client asks for.
+    pub intercept: Vec<InterceptRule>,
+    /// Authorities that are trusted beside the system's, for some servers.
+    pub roots: Vec<RootsRule>,
+    /// Who we are where a server asks for it: the first that matches.
+    pub client_certificates: Vec<ClientCertificateRule>,
     /// What a context from outside the boundary is worth.
     pub context: ExternalContext,
     /// Paths of health probes, beside the built-in ones.
@@ -58,6 +65,35 @@ pub struct PropagationRule {
     pub matcher: Matcher,
     /// Whether `traceparent` and its like are written.
     pub inject: bool,
+}
+
+/// One rule of `tls.intercept`. Only host, address and port can be set.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct InterceptRule {
+    /// Which connections it is about.
+    pub matcher: Matcher,
+    /// Whether they are intercepted.
+    pub intercept: bool,
+}
+
+/// One rule of `tls.roots`. Only host and address can be set; all that match count.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RootsRule {
+    /// Which servers it is about.
+    pub matcher: Matcher,
+    /// Certificates, PEM.
+    pub file: PathBuf,
+}
+
+/// One rule of `tls.client_certificates`. Only host and address can be set.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ClientCertificateRule {
+    /// Which servers it is about.
+    pub matcher: Matcher,
+    /// The certificate and those above it, PEM.
+    pub certificate: PathBuf,
+    /// Its key, PEM.
+    pub key: PathBuf,
 }
 
 /// What a context that comes from outside the trust boundary is worth.
