@@ -1,4 +1,174 @@
 //! TLS between the two sides of an intercepted connection: with upstream first, as the client asked for it, then with the
 //! client, as upstream answered. Whoever is in doubt leaves the connection alone.
+//!
+//! What upstream is offered is what the client offered, as far as we know how ([`offer`]); who it is, is verified as strictly
+//! as a client would ([`upstream`]); the client is shown a certificate for exactly the name it asked for ([`authority`],
+//! [`client`]). What could not be intercepted is remembered for a time ([`learned`]).
 
 pub mod authority;
+mod client;
+mod doubt;
+mod learned;
+mod offer;
+mod stream;
+mod upstream;
+
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokio::net::TcpStream;
+use tokio_rustls::rustls::pki_types::{CertificateDer, DnsName, ServerName};
+use tokio_rustls::rustls::sign::CertifiedKey;
+
+pub use doubt::{Doubt, Refusal};
+pub use stream::Stream;
+pub use upstream::Verification;
+
+use self::authority::{Authority, NoLeaf};
+use self::client::Clients;
+use self::learned::Learned;
+use self::offer::Offer;
+use self::upstream::Upstreams;
+use crate::detect::client_hello::ClientHello;
+use crate::net::Session;
+
+/// Intercepts connections.
+#[derive(Debug)]
+pub struct Interceptor {
+    authority: Arc<Authority>,
+    upstreams: Upstreams,
+    clients: Clients,
+    doubted: Learned<Server, Doubt>,
+    refused: Learned<Client, Doubt>,
+}
+
+/// One connection that is to be intercepted.
+#[derive(Debug)]
+pub struct Attempt {
+    server: Server,
+    client: Client,
+    name: ServerName<'static>,
+    offer: Offer,
+    alpn: Vec<Vec<u8>>,
+    leaf: Arc<CertifiedKey>,
+    verification: Arc<Verification>,
+}
+
+/// What a doubt about upstream is remembered for.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct Server {
+    address: SocketAddr,
+    name: Option<String>,
+}
+
+/// What a client's refusal is remembered for: never for a server alone, one client that pins its certificate must not blind us
+/// to the others. In a pod all clients have one address, and each run of a program is a process of its own; what a ClientHello
+/// offers tells the programs apart.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct Client {
+    server: Server,
+    address: IpAddr,
+    fingerprint: u64,
+}
+
+impl Interceptor {
+    /// Intercepts with certificates of this authority. `roots` are those that upstream is verified against.
+    pub fn new(authority: Arc<Authority>, roots: Vec<CertificateDer<'static>>) -> Self {
+        Self {
+            authority,
+            upstreams: Upstreams::new(roots),
+            clients: Clients::new(),
+            doubted: Learned::default(),
+            refused: Learned::default(),
+        }
+    }
+
+    /// What signs what we show.
+    pub fn authority(&self) -> &Arc<Authority> {
+        &self.authority
+    }
+
+    /// Whether a connection can be intercepted, as far as that is known before anything is tried.
+    pub fn attempt(
+        &self,
+        original: SocketAddr,
+        client: IpAddr,
+        hello: &ClientHello,
+        verification: Arc<Verification>,
+    ) -> Result<Attempt, Doubt> {
+        let now = Instant::now();
+        if hello.strange_name {
+            return Err(Doubt::Name);
+        }
+        let name = match &hello.server_name {
+            Some(name) => ServerName::DnsName(DnsName::try_from(name.clone()).map_err(|_| Doubt::Name)?),
+            None => ServerName::IpAddress(original.ip().to_canonical().into()),
+        };
+        let server = Server { address: original, name: hello.server_name.clone() };
+        if let Some(doubt) = self.doubted.find(&server, now) {
+            return Err(doubt);
+        }
+        let client = Client { server: server.clone(), address: client, fingerprint: hello.fingerprint };
+        if let Some(doubt) = self.refused.find(&client, now) {
+            return Err(doubt);
+        }
+        let offer = Offer::of(hello).ok_or(Doubt::Offer)?;
+        let leaf = self.authority.leaf(&name).map_err(|no| match no {
+            NoLeaf::RateLimited => Doubt::RateLimited,
+            NoLeaf::Failed => Doubt::Name,
+        })?;
+        let alpn = hello.alpn.iter().map(|protocol| protocol.clone().into_bytes()).collect();
+        Ok(Attempt { server, client, name, offer, alpn, leaf, verification })
+    }
+
+    /// The handshake with upstream. A doubt is remembered.
+    pub async fn connect(&self, attempt: &Attempt, stream: TcpStream) -> Result<Stream, Doubt> {
+        let Attempt { name, offer, alpn, verification, .. } = attempt;
+        let connecting = self.upstreams.connect(name, offer, alpn, verification, stream);
+        match tokio::time::timeout(HANDSHAKE, connecting).await.unwrap_or(Err(Doubt::Timeout)) {
+            Ok(stream) => Ok(stream),
+            Err(doubt) => {
+                self.doubted.learn(attempt.server.clone(), doubt, Instant::now() + doubt.lasts());
+                Err(doubt)
+            }
+        }
+    }
+
+    /// The handshake with the client, whose first bytes have been read already. A refusal is remembered.
+    pub async fn accept(
+        &self,
+        attempt: &Attempt,
+        said: &[u8],
+        stream: TcpStream,
+        alpn: Option<&str>,
+    ) -> Result<Stream, Refusal> {
+        let accepting = self.clients.accept(attempt.leaf.clone(), alpn, said, stream);
+        match tokio::time::timeout(HANDSHAKE, accepting).await.unwrap_or(Err(Refusal::Silent)) {
+            Ok(stream) => Ok(stream),
+            Err(refusal) => {
+                self.refused(attempt, refusal);
+                Err(refusal)
+            }
+        }
+    }
+
+    /// The client has left without a word, which is how some say that they do not trust us.
+    pub fn refused(&self, attempt: &Attempt, refusal: Refusal) {
+        self.refused.learn(attempt.client.clone(), Doubt::ClientRefuses, Instant::now() + refusal.lasts());
+    }
+
+    /// Files that verification depends on may have changed.
+    pub fn refresh(&self) {
+        self.upstreams.refresh();
+    }
+}
+
+/// What was agreed with upstream, for spans and policies.
+pub fn session(stream: &Stream, hello: &ClientHello) -> Session {
+    let (version, cipher, resumed) = stream.agreed();
+    Session { version, cipher, resumed, alpn: stream.alpn(), server_name: hello.server_name.as_deref().map(Into::into) }
+}
+
+/// A handshake that takes longer is no handshake.
+const HANDSHAKE: Duration = Duration::from_secs(10);

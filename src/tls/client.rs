@@ -1,0 +1,86 @@
+//! The client's side: a handshake that says what upstream has said.
+
+use std::sync::Arc;
+
+use tokio::net::TcpStream;
+use tokio_rustls::StartHandshake;
+use tokio_rustls::rustls::crypto::aws_lc_rs;
+use tokio_rustls::rustls::server::{Acceptor, ClientHello, NoServerSessionStorage, ResolvesServerCert};
+use tokio_rustls::rustls::sign::CertifiedKey;
+use tokio_rustls::rustls::{ServerConfig, ServerConnection};
+use tracing::warn;
+
+use super::doubt::Refusal;
+use super::stream::Stream;
+
+/// Accepts clients.
+#[derive(Debug)]
+pub(super) struct Clients {
+    /// Without certificate and protocols; those are each connection's own.
+    template: ServerConfig,
+}
+
+impl Clients {
+    pub(super) fn new() -> Self {
+        let provider = Arc::new(aws_lc_rs::default_provider());
+        let builder = ServerConfig::builder_with_provider(provider);
+        let builder = builder.with_safe_default_protocol_versions().expect("the provider has suites for all versions");
+        let mut template = builder.with_no_client_auth().with_cert_resolver(Arc::new(Nobody));
+        // Tickets hold the session, encrypted with a key that changes: nothing is kept here for a client that may come again.
+        template.session_storage = Arc::new(NoServerSessionStorage {});
+        match aws_lc_rs::Ticketer::new() {
+            Ok(ticketer) => template.ticketer = ticketer,
+            Err(error) => warn!(%error, "clients cannot resume sessions"),
+        }
+        template.max_early_data_size = 0;
+        Self { template }
+    }
+
+    /// The handshake. `said` is what was read of the client: its ClientHello, and maybe more.
+    pub(super) async fn accept(
+        &self,
+        leaf: Arc<CertifiedKey>,
+        alpn: Option<&str>,
+        mut said: &[u8],
+        stream: TcpStream,
+    ) -> Result<Stream, Refusal> {
+        let mut acceptor = Acceptor::default();
+        let accepted = loop {
+            if acceptor.read_tls(&mut said).map_err(|_| Refusal::Silent)? == 0 {
+                return Err(Refusal::Silent);
+            }
+            match acceptor.accept() {
+                Ok(Some(accepted)) => break accepted,
+                Ok(None) => {}
+                Err(_) => return Err(Refusal::Silent),
+            }
+        };
+        let mut config = self.template.clone();
+        config.cert_resolver = Arc::new(One(leaf));
+        config.alpn_protocols = alpn.iter().map(|protocol| protocol.as_bytes().to_vec()).collect();
+        // What came behind the ClientHello, early data for example, which is refused.
+        let feed = |connection: &mut ServerConnection| while connection.read_tls(&mut said).is_ok_and(|fed| fed > 0) {};
+        let accepting = StartHandshake::from_parts(accepted, stream).into_stream_with(Arc::new(config), feed);
+        accepting.await.map(Stream::server).map_err(|error| Refusal::of(&error))
+    }
+}
+
+/// Always the same certificate.
+#[derive(Debug)]
+struct One(Arc<CertifiedKey>);
+
+impl ResolvesServerCert for One {
+    fn resolve(&self, _: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        Some(self.0.clone())
+    }
+}
+
+/// Stands for the certificate in the template.
+#[derive(Debug)]
+struct Nobody;
+
+impl ResolvesServerCert for Nobody {
+    fn resolve(&self, _: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        None
+    }
+}
