@@ -16,9 +16,9 @@ impl Reader {
         let certificate = self.path(CERTIFICATE);
         let key = self.path(KEY);
         let extra_roots = self.path(EXTRA_ROOTS);
-        let paths = [(STATE, &state), (CERTIFICATE, &certificate), (KEY, &key), (EXTRA_ROOTS, &extra_roots)]
-            .map(|(name, path)| (name, path.as_deref()));
-        self.refuse_inside(trust_dir.as_deref(), paths);
+        for (name, path) in [(STATE, &state), (CERTIFICATE, &certificate), (KEY, &key), (EXTRA_ROOTS, &extra_roots)] {
+            self.refuse_inside(trust_dir.as_deref(), name, path.as_deref());
+        }
         if state.is_some() && state == extra_roots {
             self.problems.push(format!("{STATE}: is {EXTRA_ROOTS} too, and would be overwritten"));
         }
@@ -48,17 +48,16 @@ impl Reader {
             |text| parse_seconds(text, most).map(Seconds),
         );
         // By the variables: a path that was refused is a problem already.
-        let set = [STATE, CERTIFICATE, KEY].map(|name| self.value(name).is_some());
-        match set {
-            [_, true, false] => self.problems.push(format!("{KEY}: is needed with {CERTIFICATE}")),
-            [_, false, true] => self.problems.push(format!("{CERTIFICATE}: is needed with {KEY}")),
-            [true, true, true] => {
-                self.problems.push(format!("{STATE}: {CERTIFICATE} is an authority already; keep one of them"));
-            }
-            [_, false, false] if self.value(OVERLAP).is_some() => {
-                self.warnings.push(format!("{OVERLAP}: does nothing without {CERTIFICATE}"));
-            }
-            _ => {}
+        let [kept, mounted, with_key] = [STATE, CERTIFICATE, KEY].map(|name| self.value(name).is_some());
+        if mounted != with_key {
+            let (missing, given) = if mounted { (KEY, CERTIFICATE) } else { (CERTIFICATE, KEY) };
+            self.problems.push(format!("{missing}: is needed with {given}"));
+        }
+        if kept && mounted {
+            self.problems.push(format!("{STATE}: {CERTIFICATE} is an authority already; keep one of them"));
+        }
+        if !mounted && self.value(OVERLAP).is_some() {
+            self.warnings.push(format!("{OVERLAP}: does nothing without {CERTIFICATE}"));
         }
         match (state, certificate.zip(key)) {
             (_, Some((certificate, key))) => AuthoritySource::Mounted { certificate, key, overlap: overlap.0 },
@@ -75,17 +74,12 @@ impl Reader {
     }
 
     /// The agent reads that folder, and what is there is replaced: it is no place for a key, nor for whom we trust.
-    fn refuse_inside<const N: usize>(&mut self, trust_dir: Option<&Path>, paths: [(&'static str, Option<&Path>); N]) {
-        let Some(folder) = trust_dir else { return };
-        let inside = paths
-            .into_iter()
-            .filter_map(|(name, path)| path.filter(|path| path.starts_with(folder)).map(|path| (name, path)));
-        self.problems.extend(inside.map(|(name, path)| {
-            format!(
-                "{name}: {:?} is inside {TRUST_DIR}, which the agent reads and we write",
-                path.display().to_string()
-            )
-        }));
+    fn refuse_inside(&mut self, trust_dir: Option<&Path>, name: &str, path: Option<&Path>) {
+        let (Some(folder), Some(path)) = (trust_dir, path) else { return };
+        if path.starts_with(folder) {
+            let path = path.display();
+            self.problems.push(format!("{name}: {path} is inside {TRUST_DIR}, which the agent reads and we write"));
+        }
     }
 }
 
@@ -223,16 +217,18 @@ mod tests {
                 &[(STATE, "/s"), (CERTIFICATE, "/c"), (KEY, "/k")],
                 format!("{STATE}: {CERTIFICATE} is an authority already; keep one of them"),
             ),
-            (&[(TRUST_DIR, "/t"), (STATE, "/t/ca")], format!("{STATE}: \"/t/ca\" {inside}")),
-            (&[(TRUST_DIR, "/t/"), (STATE, "/t//x/./ca")], format!("{STATE}: \"/t/x/ca\" {inside}")),
-            (&[(TRUST_DIR, "/t"), (CERTIFICATE, "/c"), (KEY, "/t/k")], format!("{KEY}: \"/t/k\" {inside}")),
-            (&[(TRUST_DIR, "/t"), (EXTRA_ROOTS, "/t/r")], format!("{EXTRA_ROOTS}: \"/t/r\" {inside}")),
+            (&[(TRUST_DIR, "/t"), (STATE, "/t/ca")], format!("{STATE}: /t/ca {inside}")),
+            (&[(TRUST_DIR, "/t/"), (STATE, "/t//x/./ca")], format!("{STATE}: /t/x/ca {inside}")),
+            (&[(TRUST_DIR, "/t"), (CERTIFICATE, "/c"), (KEY, "/t/k")], format!("{KEY}: /t/k {inside}")),
+            (&[(TRUST_DIR, "/t"), (EXTRA_ROOTS, "/t/r")], format!("{EXTRA_ROOTS}: /t/r {inside}")),
             (&[(STATE, "/s"), (EXTRA_ROOTS, "/s")], format!("{STATE}: is {EXTRA_ROOTS} too")),
         ];
         for (variables, expected) in table {
             let problems = with(variables).unwrap_err().0;
             assert!(problems.len() == 1 && problems[0].contains(&expected), "{expected}\n{problems:#?}");
         }
+        let problems = with(&[(STATE, "/s"), (CERTIFICATE, "/c")]).unwrap_err().0;
+        assert_eq!(problems.len(), 2, "{problems:#?}");
         assert!(with(&[(TRUST_DIR, "/t"), (STATE, "/tmp/ca")]).is_ok(), "a name is not a prefix of letters");
     }
 }

@@ -88,7 +88,7 @@ pub(super) fn show(rules: &Rules, mut line: impl FnMut(&str, String, bool)) {
     for (index, rule) in rules.roots.iter().enumerate() {
         line(&format!("tls.roots[{index}]"), format!("{} -> {}", rule.matcher, shown(&rule.file)), true);
     }
-    line("tls.roots", "everything else -> the system's and SIDETRACE_EXTRA_ROOTS".to_owned(), false);
+    line("tls.roots", "every server -> the system's and SIDETRACE_EXTRA_ROOTS".to_owned(), false);
     for (index, rule) in rules.client_certificates.iter().enumerate() {
         let (certificate, key) = (shown(&rule.certificate), shown(&rule.key));
         let value = format!("{} -> certificate={certificate} key={key}", rule.matcher);
