@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 const MAY_USE: &[(&str, &[&str])] = &[
     ("telemetry", &[]),
     ("budget", &["telemetry"]), // shows what it has lent, and asks the kernel for our memory
+    ("files", &[]),
     ("trace", &["budget", "telemetry"]),
     ("net", &["telemetry"]),
     ("config", &["trace", "net"]), // the assembly names resource attributes, rules name directions
@@ -18,13 +19,13 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("http1", &["trace"]),
     ("detect", &["net", "http1"]),
     ("trust", &["config"]),
-    ("tls", &["budget", "telemetry", "config", "net", "detect", "trust"]),
+    ("tls", &["budget", "telemetry", "files", "config", "net", "detect", "trust"]),
     ("check", &[]),
     ("stitch", &["trace"]),
     ("stack", &["budget", "telemetry", "trace", "net", "config", "policy", "stitch"]),
     ("proxy", &["budget", "telemetry", "trace", "net", "detect", "http1", "check", "policy", "tls", "stack"]),
     ("otlp", &["trace"]),
-    ("exporters", &["telemetry", "trace", "net", "otlp", "config"]),
+    ("exporters", &["telemetry", "files", "trace", "net", "otlp", "config"]),
     ("pipeline", &["budget", "telemetry", "trace", "otlp", "exporters"]),
     ("admin", &["budget", "telemetry"]),
     (

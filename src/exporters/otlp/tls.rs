@@ -14,7 +14,7 @@ use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName}
 use tokio_rustls::rustls::{ClientConfig, RootCertStore};
 use tracing::{info, warn};
 
-use super::files::{self, Stamp};
+use crate::files::{self, Stamp};
 use crate::config::TlsFiles;
 
 /// Makes TLS connections to one backend.

@@ -6,11 +6,11 @@ use std::path::Path;
 
 /// Differs when a file was written or replaced, a symbolic link to it included (as the kubelet does).
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Stamp(Option<[i64; 4]>);
+pub struct Stamp(Option<[i64; 4]>);
 
 impl Stamp {
     /// Taken before the file is read: what is written in between is then seen the next time.
-    pub(super) fn of(path: &Path) -> Self {
+    pub fn of(path: &Path) -> Self {
         Self(std::fs::metadata(path).ok().map(|file| {
             let bits = u64::cast_signed;
             [file.mtime(), file.mtime_nsec(), bits(file.size()), bits(file.ino())]
@@ -19,13 +19,15 @@ impl Stamp {
 }
 
 /// The content of a regular file of reasonable size. The error names the file.
-pub(super) fn read(path: &Path) -> Result<Vec<u8>> {
+pub fn read(path: &Path) -> Result<Vec<u8>> {
     let named = |error: Error| Error::new(error.kind(), format!("{}: {error}", path.display()));
     // A pipe would never end.
     if !std::fs::metadata(path).map_err(named)?.is_file() {
         return Err(named(Error::new(ErrorKind::InvalidInput, "not a regular file")));
     }
-    let mut content = Vec::new();
+    // Made large enough at once: what grows leaves copies behind, of a key for example.
+    let size = std::fs::metadata(path).map_err(named)?.len().min(MOST);
+    let mut content = Vec::with_capacity(usize::try_from(size).unwrap_or_default() + 64);
     std::fs::File::open(path).and_then(|file| file.take(MOST + 1).read_to_end(&mut content)).map_err(named)?;
     if content.len() as u64 > MOST {
         return Err(named(Error::new(ErrorKind::FileTooLarge, "more than 1 MiB")));
