@@ -3,6 +3,7 @@
 //! Two runtimes: the data plane's workers, and one thread for the telemetry plane, which outlives the data plane by the
 //! time that the last spans need.
 
+mod harden;
 mod operators;
 
 use std::io;
@@ -35,6 +36,7 @@ use operators::Operators;
 /// Runs the sidecar until SIGTERM or SIGINT, then drains.
 pub fn run(assembled: &Assembled, log: LogFilter) -> io::Result<()> {
     let config = &assembled.config;
+    harden::harden()?;
     raise_open_files();
     let connector = Connector { mark: config.mark };
     connector.check().map_err(|error| {

@@ -28,7 +28,9 @@ pub fn read(path: &Path) -> Result<Vec<u8>> {
     if !std::fs::metadata(path).map_err(named)?.is_file() {
         return Err(named(Error::new(ErrorKind::InvalidInput, "not a regular file")));
     }
-    let mut content = Vec::new();
+    // Made large enough at once: what grows leaves copies behind, of a key for example.
+    let size = std::fs::metadata(path).map_err(named)?.len().min(MOST);
+    let mut content = Vec::with_capacity(usize::try_from(size).unwrap_or_default() + 64);
     std::fs::File::open(path).and_then(|file| file.take(MOST + 1).read_to_end(&mut content)).map_err(named)?;
     if content.len() as u64 > MOST {
         return Err(named(Error::new(ErrorKind::FileTooLarge, "more than 1 MiB")));
