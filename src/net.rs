@@ -85,7 +85,7 @@ impl Target {
         // No name is longer (RFC 1035, section 2.3.4).
         let end = (0..=host.len().min(255)).rev().find(|end| host.is_char_boundary(*end));
         let host = host.get(..end.unwrap_or(0)).unwrap_or_default();
-        Self { address: host.into(), port: port.parse().unwrap_or(self.port), ..self.clone() }
+        Self { address: host.into(), port: port.parse().unwrap_or(self.port), tls: None, ..self.clone() }
     }
 
     /// The same, with what was agreed with upstream.

@@ -13,6 +13,7 @@ mod offer;
 mod stream;
 mod upstream;
 
+use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -20,6 +21,7 @@ use std::time::{Duration, Instant};
 use tokio::net::TcpStream;
 use tokio_rustls::rustls::pki_types::{CertificateDer, DnsName, ServerName};
 use tokio_rustls::rustls::sign::CertifiedKey;
+use tracing::warn;
 
 pub use doubt::{Doubt, Refusal};
 pub use stream::Stream;
@@ -31,11 +33,11 @@ use self::learned::Learned;
 use self::offer::Offer;
 use self::upstream::Upstreams;
 use crate::detect::client_hello::ClientHello;
-use crate::net::Session;
 
 /// Intercepts connections.
 #[derive(Debug)]
 pub struct Interceptor {
+    by_default: bool,
     authority: Arc<Authority>,
     upstreams: Upstreams,
     clients: Clients,
@@ -73,9 +75,11 @@ struct Client {
 }
 
 impl Interceptor {
-    /// Intercepts with certificates of this authority. `roots` are those that upstream is verified against.
-    pub fn new(authority: Arc<Authority>, roots: Vec<CertificateDer<'static>>) -> Self {
+    /// Intercepts with certificates of this authority, `by_default` where no rule says otherwise. `roots` are those that
+    /// upstream is verified against.
+    pub fn new(by_default: bool, authority: Arc<Authority>, roots: Vec<CertificateDer<'static>>) -> Self {
         Self {
+            by_default,
             authority,
             upstreams: Upstreams::new(roots),
             clients: Clients::new(),
@@ -84,9 +88,9 @@ impl Interceptor {
         }
     }
 
-    /// What signs what we show.
-    pub fn authority(&self) -> &Arc<Authority> {
-        &self.authority
+    /// Whether a connection is intercepted that no rule is about.
+    pub fn by_default(&self) -> bool {
+        self.by_default
     }
 
     /// Whether a connection can be intercepted, as far as that is known before anything is tried.
@@ -153,21 +157,29 @@ impl Interceptor {
         }
     }
 
-    /// The client has left without a word, which is how some say that they do not trust us.
+    /// The client does not trust us. It is said once in the log.
     pub fn refused(&self, attempt: &Attempt, refusal: Refusal) {
-        self.refused.learn(attempt.client.clone(), Doubt::ClientRefuses, Instant::now() + refusal.lasts());
+        let Client { server, address, .. } = &attempt.client;
+        let until = Instant::now() + refusal.lasts();
+        if self.refused.learn(attempt.client.clone(), Doubt::ClientRefuses, until) {
+            let (name, to, why) = (server.name.as_deref().unwrap_or("-"), server.address, refusal.as_str());
+            warn!(
+                client = %address, %to, name, why, seconds = refusal.lasts().as_secs(),
+                "a client does not trust our certificate: what it sends there is passed through unread for a time. \
+                 `sidetrace check --trust` says what to set for it"
+            );
+        }
+    }
+
+    /// Reads the files of a rule, so that one that cannot be used is known at once.
+    pub fn check(&self, verification: &Verification) -> io::Result<()> {
+        self.upstreams.check(verification)
     }
 
     /// Files that verification depends on may have changed.
     pub fn refresh(&self) {
         self.upstreams.refresh();
     }
-}
-
-/// What was agreed with upstream, for spans and policies.
-pub fn session(stream: &Stream, hello: &ClientHello) -> Session {
-    let (version, cipher, resumed) = stream.agreed();
-    Session { version, cipher, resumed, alpn: stream.alpn(), server_name: hello.server_name.as_deref().map(Into::into) }
 }
 
 /// A handshake that takes longer is no handshake.

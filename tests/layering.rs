@@ -38,6 +38,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "net",
             "policy",
             "reload",
+            "files",
             "stack",
             "proxy",
             "otlp",

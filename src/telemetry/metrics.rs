@@ -154,6 +154,8 @@ pub struct Metrics {
     pub unrecorded: Counters<14>,
     /// Reloads of the rules, by what came of them.
     pub config_reloads: Counters<3>,
+    /// What became of TLS connections that were to be intercepted.
+    pub tls: Counters<5>,
     /// Certificates asked for to be shown to clients, by what came of it.
     pub leaves: Counters<4>,
     /// Changes of a mounted certificate authority, by what came of them.
@@ -202,6 +204,7 @@ impl Default for Metrics {
                 "langfuse",
             ]),
             config_reloads: Counters::new(["applied", "refused", "unchanged"]),
+            tls: Counters::new(["intercepted", "left_alone", "doubted", "refused", "closed"]),
             leaves: Counters::new(["made", "cached", "rate_limited", "failed"]),
             authority_reloads: Counters::new(["published", "signing", "refused"]),
             calls: Counters::new(["complete", "broken", "cancelled", "refused"]),
@@ -270,6 +273,9 @@ impl Metrics {
     }
 
     fn expose_tls(&self, text: &mut Exposition) {
+        let help = "TLS connections by what became of them: intercepted; left alone by a rule or by what was learned; \
+                    doubted, and passed through in the same attempt; refused by the client; closed by it before it said anything.";
+        text.counters("sidetrace_tls_connections_total", help, "outcome", self.tls.values());
         let help = "Certificates asked for, to be shown to clients, by what came of it.";
         text.counters("sidetrace_tls_leaves_total", help, "outcome", self.leaves.values());
         let help = "Changes of a mounted certificate authority: published, signing, or refused.";

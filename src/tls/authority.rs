@@ -202,4 +202,3 @@ impl State {
         (self.ca, self.signer) = (ca, None);
     }
 }
-

@@ -24,14 +24,14 @@ impl<K: Eq + Hash + Clone, V: Copy> Learned<K, V> {
         self.lock().get(key).filter(|(_, until)| now < *until).map(|(value, _)| *value)
     }
 
-    /// Holds until then.
-    pub(super) fn learn(&self, key: K, value: V, until: Instant) {
+    /// Holds until then. Whether it is news.
+    pub(super) fn learn(&self, key: K, value: V, until: Instant) -> bool {
         let mut table = self.lock();
         if table.len() >= MOST && !table.contains_key(&key) {
             let soonest = table.iter().min_by_key(|(_, (_, until))| *until).map(|(key, _)| key.clone());
             soonest.map(|key| table.remove(&key));
         }
-        table.insert(key, (value, until));
+        table.insert(key, (value, until)).is_none()
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<K, (V, Instant)>> {
@@ -53,14 +53,20 @@ mod tests {
         let learned = Learned::default();
         let now = Instant::now();
         let at = |seconds| now + Duration::from_secs(seconds);
-        learned.learn("a", 1, at(60));
-        assert_eq!((learned.find(&"a", at(59)), learned.find(&"a", at(60)), learned.find(&"b", now)), (Some(1), None, None));
-        learned.learn("a", 2, at(90));
+        assert!(learned.learn("a", 1, at(60)));
+        assert_eq!(
+            (learned.find(&"a", at(59)), learned.find(&"a", at(60)), learned.find(&"b", now)),
+            (Some(1), None, None)
+        );
+        assert!(!learned.learn("a", 2, at(90)), "no news");
         assert_eq!(learned.find(&"a", at(60)), Some(2), "the last word counts");
 
         let learned = Learned::default();
-        (0..=MOST).for_each(|n| learned.learn(n, n, at(60 + n as u64)));
-        assert_eq!((learned.find(&0, now), learned.find(&1, now), learned.find(&MOST, now)), (None, Some(1), Some(MOST)));
+        (0..=MOST).for_each(|n| assert!(learned.learn(n, n, at(60 + n as u64))));
+        assert_eq!(
+            (learned.find(&0, now), learned.find(&1, now), learned.find(&MOST, now)),
+            (None, Some(1), Some(MOST))
+        );
         assert_eq!(learned.lock().len(), MOST);
     }
 }

@@ -24,7 +24,8 @@ impl Offer {
         let shares = hello.key_shares.iter().filter(|share| hello.groups.contains(share));
         let mut groups: Vec<u16> = Vec::new();
         for group in shares.chain(&hello.groups) {
-            if !groups.contains(group) && aws_lc_rs::ALL_KX_GROUPS.iter().any(|known| u16::from(known.name()) == *group) {
+            if !groups.contains(group) && aws_lc_rs::ALL_KX_GROUPS.iter().any(|known| u16::from(known.name()) == *group)
+            {
                 groups.push(*group);
             }
         }
@@ -53,7 +54,9 @@ impl Offer {
     /// As rustls takes it.
     pub(super) fn provider(&self) -> CryptoProvider {
         let cipher_suites = self.cipher_suites.iter().filter_map(|wanted| {
-            aws_lc_rs::ALL_CIPHER_SUITES.iter().find(|known: &&SupportedCipherSuite| u16::from(known.suite()) == *wanted)
+            aws_lc_rs::ALL_CIPHER_SUITES
+                .iter()
+                .find(|known: &&SupportedCipherSuite| u16::from(known.suite()) == *wanted)
         });
         let groups = self.groups.iter().filter_map(|wanted| {
             aws_lc_rs::ALL_KX_GROUPS.iter().find(|known: &&&dyn SupportedKxGroup| u16::from(known.name()) == *wanted)
@@ -67,7 +70,11 @@ impl Offer {
 
     /// As rustls takes them.
     pub(super) fn versions(&self) -> Vec<&'static SupportedProtocolVersion> {
-        [(self.tls13, &TLS13), (self.tls12, &TLS12)].into_iter().filter(|(offered, _)| *offered).map(|(_, v)| v).collect()
+        [(self.tls13, &TLS13), (self.tls12, &TLS12)]
+            .into_iter()
+            .filter(|(offered, _)| *offered)
+            .map(|(_, v)| v)
+            .collect()
     }
 }
 

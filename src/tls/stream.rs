@@ -12,49 +12,43 @@ use tokio::net::TcpStream;
 use tokio_rustls::rustls::{CipherSuite, HandshakeKind, ProtocolVersion};
 use tokio_rustls::{TlsStream, client, server};
 
-use crate::net::Abort;
+use crate::detect::client_hello::ClientHello;
+use crate::net::{Abort, Session};
 
 /// Either side of an intercepted connection.
 #[derive(Debug)]
 pub struct Stream {
-    inner: TlsStream<TcpStream>,
+    // Boxed: it is moved through several futures, each of which would be as large.
+    inner: Box<TlsStream<TcpStream>>,
     /// The far side has gone without a `close_notify`.
     was_cut: bool,
     /// We go without one.
     cut: bool,
-    /// Something was read.
-    heard: bool,
 }
 
 impl Stream {
     pub(super) fn server(inner: server::TlsStream<TcpStream>) -> Self {
-        Self { inner: inner.into(), was_cut: false, cut: false, heard: false }
+        Self { inner: Box::new(inner.into()), was_cut: false, cut: false }
     }
 
     pub(super) fn client(inner: client::TlsStream<TcpStream>) -> Self {
-        Self { inner: inner.into(), was_cut: false, cut: false, heard: false }
+        Self { inner: Box::new(inner.into()), was_cut: false, cut: false }
     }
 
-    /// Whether the far side has said anything.
-    pub fn has_heard(&self) -> bool {
-        self.heard
-    }
-
-    /// The protocol that was agreed on.
-    pub fn alpn(&self) -> Option<String> {
+    /// What was agreed with upstream, which has proved to have the name that the client asks for.
+    pub fn session(&self, hello: &ClientHello) -> Session {
         let (_, connection) = self.inner.get_ref();
-        connection.alpn_protocol().map(|protocol| String::from_utf8_lossy(protocol).into_owned())
-    }
-
-    /// Version, cipher suite, and whether a session was resumed.
-    pub(super) fn agreed(&self) -> (&'static str, &'static str, bool) {
-        let (_, connection) = self.inner.get_ref();
-        let version = match connection.protocol_version() {
-            Some(ProtocolVersion::TLSv1_2) => "1.2",
-            _ => "1.3",
-        };
         let suite = connection.negotiated_cipher_suite().map(|suite| suite.suite());
-        (version, suite.map_or("", cipher_name), connection.handshake_kind() == Some(HandshakeKind::Resumed))
+        Session {
+            version: match connection.protocol_version() {
+                Some(ProtocolVersion::TLSv1_2) => "1.2",
+                _ => "1.3",
+            },
+            cipher: suite.map_or("", cipher_name),
+            resumed: connection.handshake_kind() == Some(HandshakeKind::Resumed),
+            alpn: connection.alpn_protocol().map(|protocol| String::from_utf8_lossy(protocol).into_owned()),
+            server_name: hello.server_name.as_deref().map(Into::into),
+        }
     }
 }
 
@@ -63,11 +57,10 @@ impl AsyncRead for Stream {
         if self.was_cut {
             return Poll::Ready(Ok(()));
         }
-        let before = buffer.filled().len();
-        match ready!(Pin::new(&mut self.inner).poll_read(cx, buffer)) {
+        match ready!(Pin::new(&mut *self.inner).poll_read(cx, buffer)) {
             Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => self.was_cut = true,
             Err(error) => return Poll::Ready(Err(error)),
-            Ok(()) => self.heard |= buffer.filled().len() > before,
+            Ok(()) => {}
         }
         Poll::Ready(Ok(()))
     }
@@ -75,7 +68,7 @@ impl AsyncRead for Stream {
 
 impl AsyncWrite for Stream {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.inner).poll_write(cx, bytes)
+        Pin::new(&mut *self.inner).poll_write(cx, bytes)
     }
 
     fn poll_write_vectored(
@@ -83,7 +76,7 @@ impl AsyncWrite for Stream {
         cx: &mut Context<'_>,
         pieces: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.inner).poll_write_vectored(cx, pieces)
+        Pin::new(&mut *self.inner).poll_write_vectored(cx, pieces)
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -91,15 +84,15 @@ impl AsyncWrite for Stream {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.inner).poll_flush(cx)
+        Pin::new(&mut *self.inner).poll_flush(cx)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         if !self.cut {
-            return Pin::new(&mut self.inner).poll_shutdown(cx);
+            return Pin::new(&mut *self.inner).poll_shutdown(cx);
         }
-        ready!(Pin::new(&mut self.inner).poll_flush(cx))?;
-        let tcp = match &mut self.inner {
+        ready!(Pin::new(&mut *self.inner).poll_flush(cx))?;
+        let tcp = match &mut *self.inner {
             TlsStream::Client(stream) => stream.get_mut().0,
             TlsStream::Server(stream) => stream.get_mut().0,
         };

@@ -76,7 +76,8 @@ impl Upstreams {
             warn!(%error, "TLS is passed through");
             Doubt::UnknownIssuer
         })?;
-        let mut connecting = std::pin::pin!(TlsConnector::from(config).with_alpn(alpn.to_vec()).connect(name.clone(), stream));
+        let mut connecting =
+            std::pin::pin!(TlsConnector::from(config).with_alpn(alpn.to_vec()).connect(name.clone(), stream));
         let mut asked = false;
         let connected = std::future::poll_fn(|cx| {
             ASKED.set(false);
@@ -91,6 +92,11 @@ impl Upstreams {
             return Err(Doubt::ClientCertificate);
         }
         connected.map(Stream::client).map_err(|error| Doubt::of(&error))
+    }
+
+    /// Whether its files can be used.
+    pub(super) fn check(&self, verification: &Verification) -> Result<()> {
+        self.policy(verification).map(drop)
     }
 
     /// Forgets what was made of files that have changed.

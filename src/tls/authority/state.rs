@@ -35,7 +35,8 @@ pub(super) fn open(path: &Path, now: SystemTime) -> Result<Ca> {
             }
             let (ca, pkcs8) = Ca::new(now).ok_or_else(|| Error::other("a key could not be made"))?;
             let root = ca.root().ok_or_else(|| Error::other("no root"))?;
-            let text = Zeroizing::new([pem("PRIVATE KEY", &pkcs8).as_bytes(), pem("CERTIFICATE", root).as_bytes()].concat());
+            let text =
+                Zeroizing::new([pem("PRIVATE KEY", &pkcs8).as_bytes(), pem("CERTIFICATE", root).as_bytes()].concat());
             store(folder, path, &text).map_err(|error| named(path, &format!("cannot be written: {error}")))?;
             Ok(ca)
         }
@@ -63,7 +64,9 @@ fn load(path: &Path) -> Result<Option<Ca>> {
     }
     if metadata.mode() & 0o077 != 0 {
         let mode = metadata.mode() & 0o7777;
-        return Err(refused(&format!("can be read by others (mode {mode:04o}, not 0600), so its key is no secret: delete it")));
+        return Err(refused(&format!(
+            "can be read by others (mode {mode:04o}, not 0600), so its key is no secret: delete it"
+        )));
     }
     if metadata.len() > MOST {
         return Err(refused("is too large to be a root of ours: delete it"));
@@ -81,9 +84,9 @@ fn load(path: &Path) -> Result<Option<Ca>> {
         return Ok(None);
     }
     let found = content.get(..length).and_then(read).filter(Ca::ends_in_a_root);
-    found.map(Some).ok_or_else(|| {
-        refused("is damaged. Delete it for a new root, and restart the agent, which trusts the old one")
-    })
+    found
+        .map(Some)
+        .ok_or_else(|| refused("is damaged. Delete it for a new root, and restart the agent, which trusts the old one"))
 }
 
 fn read(content: &[u8]) -> Option<Ca> {
