@@ -59,7 +59,10 @@ impl Clients {
         config.cert_resolver = Arc::new(One(leaf));
         config.alpn_protocols = alpn.iter().map(|protocol| protocol.as_bytes().to_vec()).collect();
         // What came behind the ClientHello, early data for example, which is refused.
-        let feed = |connection: &mut ServerConnection| while connection.read_tls(&mut said).is_ok_and(|fed| fed > 0) {};
+        // Nothing would be taken for the end.
+        let feed = |connection: &mut ServerConnection| {
+            while !said.is_empty() && connection.read_tls(&mut said).is_ok_and(|fed| fed > 0) {}
+        };
         let accepting = StartHandshake::from_parts(accepted, stream).into_stream_with(Arc::new(config), feed);
         accepting.await.map(Stream::server).map_err(|error| Refusal::of(&error))
     }
