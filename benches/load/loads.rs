@@ -193,14 +193,15 @@ impl Load {
                 Column("user_us", "of it user", 1),
                 Column("rate", "/s", 0),
                 Column("resumed_percent", "resumed %", 0),
-                Column("upstream_resumed_percent", "upstream %", 0),
+                Column("upstream_handshakes", "upstream/req.", 2),
+                Column("upstream_resumed_percent", "of it res. %", 0),
             ],
             Self::RoundTrips => &[
                 Column("tls13_warm_rtt", "1.3 resumed", 2),
                 Column("tls12_cold_rtt", "TLS 1.2", 2),
                 Column("tls12_warm_rtt", "1.2 resumed", 2),
                 Column("resumed_percent", "resumed %", 0),
-                Column("upstream_resumed_percent", "upstream %", 0),
+                Column("upstream_resumed_percent", "upstr. res. %", 0),
             ],
             _ => &[Column("user_us", "of it user", 1), Column("rate", "/s", 0)],
         }
@@ -227,10 +228,12 @@ impl Load {
         let tls = self.protocol() == Protocol::Tls;
         match peer {
             Peer::HaproxyHttp => !tls,
-            Peer::SidecarSpliced => tls && self != Self::TlsNames,
+            Peer::SidecarSpliced => tls,
             Peer::Mitmproxy => matches!(self, Self::TlsKeepAlive | Self::TlsNewConnections) && round == 1,
             Peer::SidecarOff | Peer::SidecarOn => true,
-            Peer::Direct | Peer::Relay | Peer::EnvoyOff | Peer::EnvoyOn => self != Self::TlsNames,
+            Peer::Direct | Peer::Relay => self != Self::TlsNames,
+            // Its certificate is the same for every name, and it has an upstream connection before it is asked again.
+            Peer::EnvoyOff | Peer::EnvoyOn => !matches!(self, Self::TlsNames | Self::RoundTrips),
         }
     }
 

@@ -11,7 +11,7 @@
 //!               "others_percent": 0.4, "stolen_percent": 0.1},
 //!  "loads": [{"name": "h1", "title": "...", "unit": "request", "key": "cpu_us",
 //!             "peers": [{"name": "relay", "title": "haproxy mode tcp",
-//!                        "to_relay": 1.0, "to_envoy_on": 0.17, "to_mitmproxy": null,
+//!                        "to_direct": null, "to_relay": 1.0, "to_envoy_on": 0.17, "to_mitmproxy": null,
 //!                        "median": {"cpu_us": 10.6}, "min": {"cpu_us": 10.5}, "max": {"cpu_us": 10.9},
 //!                        "rounds": [{"cpu_us": 10.6}]}]}]}
 //! ```
@@ -19,7 +19,8 @@
 //! proxy's processor time per unit, and of it in user space), `calls` and `spans` (of traced peers), `p50_us` … `p999_us`,
 //! `ms_per_gib`, `rss_before_kib`, `rss_after_kib`, `kib_per_connection`, `pss_kib_per_connection`, `kib_per_name`,
 //! `pss_kib_per_name`, `writes`, `reads`; under TLS `resumed_percent` (of the client's connections),
-//! `upstream_resumed_percent` (of the origin's handshakes), `tls13_cold_rtt` … `tls12_warm_rtt` (round trips).
+//! `upstream_handshakes` (of the origin, for a call), `upstream_resumed_percent` (of those), `tls13_cold_rtt` …
+//! `tls12_warm_rtt` (round trips).
 #![allow(missing_docs, clippy::unwrap_used, reason = "a bench that fails here says where")]
 
 #[path = "../../tests/it"]

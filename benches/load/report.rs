@@ -91,7 +91,8 @@ impl Report {
             };
             json!({
                 "name": peer.name(), "title": peer.title(),
-                "to_relay": self.ratio(load, *peer, Peer::Relay), "to_envoy_on": self.ratio(load, *peer, Peer::EnvoyOn),
+                "to_direct": self.ratio(load, *peer, Peer::Direct), "to_relay": self.ratio(load, *peer, Peer::Relay),
+                "to_envoy_on": self.ratio(load, *peer, Peer::EnvoyOn),
                 "to_mitmproxy": self.ratio(load, *peer, Peer::Mitmproxy),
                 "median": each(|range| range.0), "min": each(|range| range.1), "max": each(|range| range.2),
                 "rounds": rounds,
@@ -113,6 +114,9 @@ impl Report {
 
     /// Whom the others of a table are compared with.
     fn compared(&self, load: Load) -> Vec<(Peer, &'static str)> {
+        if load == Load::RoundTrips {
+            return vec![(Peer::Direct, "x direct"), (Peer::Relay, "x relay")];
+        }
         let mut all = vec![(Peer::Relay, "x relay"), (Peer::EnvoyOn, "x Envoy")];
         if self.rows.iter().any(|row| (row.0, row.1) == (load, Peer::Mitmproxy)) {
             all.push((Peer::Mitmproxy, "x mitm."));

@@ -24,7 +24,7 @@ use super::world::{ADDRESS, Agent};
 use authority::client_config;
 use client::Crew;
 
-/// Runs a load; says also how many of the origin's handshakes resumed a session.
+/// Runs a load; says also how many handshakes the origin made for a call, and how many of them resumed a session.
 pub(crate) fn run(load: Load, agent: &Agent<'_>, proxy: Option<u32>, seconds: u32) -> Done {
     let roots = agent.root_certificate();
     let before = agent.world.tls_origin().handshakes();
@@ -40,6 +40,7 @@ pub(crate) fn run(load: Load, agent: &Agent<'_>, proxy: Option<u32>, seconds: u3
         other => unreachable!("{} has no TLS", other.name()),
     };
     let (all, resumed) = agent.world.tls_origin().handshakes();
+    done.figures.insert("upstream_handshakes", (all - before.0) as f64 / done.calls as f64);
     let share = percent(resumed - before.1, all - before.0);
     done.figures.entry("upstream_resumed_percent").or_insert(share);
     done

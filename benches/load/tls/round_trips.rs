@@ -27,6 +27,7 @@ use crate::world::{ADDRESS, Agent};
 /// sessions are resumed. Medians, in round trips.
 pub(super) fn run(agent: &Agent<'_>, roots: &Path) -> Done {
     let netem = agent.delay(TRIP);
+    eprint!("[by {}] ", if netem { "netem" } else { "relays" });
     let (port, port_1_2) = if netem { (TLS, TLS_1_2) } else { (FAR, FAR_1_2) };
     let (roots, origin) = (roots.to_owned(), agent.world.tls_origin().clone());
     agent.netns.enter(move || {
