@@ -20,6 +20,7 @@ use std::time::{Duration, Instant};
 
 use tokio::net::TcpStream;
 use tokio_rustls::rustls::pki_types::{CertificateDer, DnsName, ServerName};
+use tokio_rustls::rustls::server::Accepted;
 use tokio_rustls::rustls::sign::CertifiedKey;
 use tracing::warn;
 
@@ -55,6 +56,13 @@ pub struct Attempt {
     alpn: Vec<Vec<u8>>,
     leaf: Arc<CertifiedKey>,
     verification: Arc<Verification>,
+}
+
+/// A client that waits for our answer.
+pub struct Accepting {
+    accepted: Accepted,
+    /// How much of what it has said is in there.
+    taken: usize,
 }
 
 /// What a doubt about upstream is remembered for.
@@ -93,14 +101,15 @@ impl Interceptor {
         self.by_default
     }
 
-    /// Whether a connection can be intercepted, as far as that is known before anything is tried.
+    /// Whether a connection can be intercepted, as far as that is known before anything is tried: `hello` is what we read of
+    /// what the client has `said`.
     pub fn attempt(
         &self,
         original: SocketAddr,
         client: IpAddr,
-        hello: &ClientHello,
+        (hello, said): (&ClientHello, &[u8]),
         verification: Arc<Verification>,
-    ) -> Result<Attempt, Doubt> {
+    ) -> Result<(Attempt, Accepting), Doubt> {
         let now = Instant::now();
         if hello.strange_name {
             return Err(Doubt::Name);
@@ -118,12 +127,14 @@ impl Interceptor {
             return Err(doubt);
         }
         let offer = Offer::of(hello).ok_or(Doubt::Offer)?;
+        let accepting = Clients::read(said).map(|(accepted, taken)| Accepting { accepted, taken });
+        let accepting = accepting.ok_or(Doubt::NotUnderstood)?;
         let leaf = self.authority.leaf(&name).map_err(|no| match no {
             NoLeaf::RateLimited => Doubt::RateLimited,
             NoLeaf::Failed => Doubt::Name,
         })?;
         let alpn = hello.alpn.iter().map(|protocol| protocol.clone().into_bytes()).collect();
-        Ok(Attempt { server, client, name, offer, alpn, leaf, verification })
+        Ok((Attempt { server, client, name, offer, alpn, leaf, verification }, accepting))
     }
 
     /// The handshake with upstream. A doubt is remembered.
@@ -139,16 +150,19 @@ impl Interceptor {
         }
     }
 
-    /// The handshake with the client, whose first bytes have been read already. A refusal is remembered.
+    /// The handshake with the client. `said` is all that was read of it. A refusal is remembered.
     pub async fn accept(
         &self,
         attempt: &Attempt,
+        accepting: Accepting,
         said: &[u8],
         stream: TcpStream,
         alpn: Option<&str>,
     ) -> Result<Stream, Refusal> {
-        let accepting = self.clients.accept(attempt.leaf.clone(), alpn, said, stream);
-        match tokio::time::timeout(HANDSHAKE, accepting).await.unwrap_or(Err(Refusal::Silent)) {
+        let Accepting { accepted, taken } = accepting;
+        let behind = said.get(taken..).unwrap_or_default();
+        let accepting = self.clients.accept(accepted, attempt.leaf.clone(), alpn, behind, stream);
+        match tokio::time::timeout(PATIENCE, accepting).await.unwrap_or(Err(Refusal::Silent)) {
             Ok(stream) => Ok(stream),
             Err(refusal) => {
                 self.refused(attempt, refusal);
@@ -182,5 +196,7 @@ impl Interceptor {
     }
 }
 
-/// A handshake that takes longer is no handshake.
+/// Upstream's answer is not waited for longer: the client's own handshake is tried.
 const HANDSHAKE: Duration = Duration::from_secs(10);
+/// Nor the client's.
+const PATIENCE: Duration = Duration::from_secs(60);

@@ -16,7 +16,7 @@ use crate::detect::Reason;
 use crate::detect::client_hello::{self, ClientHello};
 use crate::net::{Abort, Direction};
 use crate::stack::Context;
-use crate::tls::{self, Attempt, Doubt, Interceptor, Refusal, Verification};
+use crate::tls::{self, Accepting, Attempt, Doubt, Interceptor, Refusal, Verification};
 
 /// Serves a connection whose client begins a handshake.
 pub(super) async fn serve(
@@ -27,7 +27,7 @@ pub(super) async fn serve(
 ) -> io::Result<()> {
     let Tls { hello, client, upstream, read } = found;
     let address = client.peer_addr()?.ip();
-    let (interceptor, attempt) = match plan(proxy, context, address, &hello) {
+    let (interceptor, attempt, accepting) = match plan(proxy, context, address, (&hello, &read.client)) {
         Ok(planned) => planned,
         Err(reason) => {
             if reason != Reason::Tls.as_str() {
@@ -40,7 +40,7 @@ pub(super) async fn serve(
     };
     let mut intercepted = Intercepted { proxy, context, begun, hello, interceptor, attempt, client, said: read.client };
     match intercepted.connect(upstream).await? {
-        Some(Ok(upstream)) => intercepted.accept(upstream).await,
+        Some(Ok(upstream)) => intercepted.accept(accepting, upstream).await,
         Some(Err(doubt)) => intercepted.pass(doubt).await,
         None => Ok(()),
     }
@@ -51,8 +51,8 @@ fn plan<'a>(
     proxy: &'a Proxy,
     context: &Context,
     client: IpAddr,
-    hello: &ClientHello,
-) -> Result<(&'a Arc<Interceptor>, Attempt), &'static str> {
+    (hello, said): (&ClientHello, &[u8]),
+) -> Result<(&'a Arc<Interceptor>, Attempt, Accepting), &'static str> {
     let target = &context.target;
     let name = hello.server_name.as_deref();
     let address = target.original.ip();
@@ -76,8 +76,8 @@ fn plan<'a>(
         roots: roots.map(|rule| rule.file.clone()).collect(),
         client: ours.map(|rule| (rule.certificate.clone(), rule.key.clone())),
     };
-    let attempt = interceptor.attempt(target.original, client, hello, verification.into());
-    attempt.map(|attempt| (interceptor, attempt)).map_err(Doubt::as_str)
+    let attempt = interceptor.attempt(target.original, client, (hello, said), verification.into());
+    attempt.map(|(attempt, accepting)| (interceptor, attempt, accepting)).map_err(Doubt::as_str)
 }
 
 /// What those inside an intercepted connection know of it.
@@ -131,11 +131,11 @@ impl Intercepted<'_> {
     }
 
     /// The handshake with the client, and what they say to each other.
-    async fn accept(self, mut upstream: tls::Stream) -> io::Result<()> {
+    async fn accept(self, accepting: Accepting, mut upstream: tls::Stream) -> io::Result<()> {
         let session = upstream.session(&self.hello);
         let Self { proxy, context, begun, hello, interceptor, attempt, client, said } = self;
         debug!(original = %context.target.original, ?session, "upstream is verified");
-        let accepted = Box::pin(interceptor.accept(&attempt, &said, client, session.alpn.as_deref())).await;
+        let accepted = Box::pin(interceptor.accept(&attempt, accepting, &said, client, session.alpn.as_deref())).await;
         drop(said);
         let mut context =
             Context { target: Arc::new(context.target.secured(session)), settings: context.settings.clone() };

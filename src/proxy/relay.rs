@@ -124,7 +124,16 @@ where
             relay.client.abort();
             relay.upstream.abort();
         }
-        Ended::Complete | Ended::Left(_) | Ended::Drained => {}
+        Ended::Drained => {
+            // An announced end, where the protocol has one. What does not leave at once is not waited for.
+            poll_fn(|cx| {
+                let _ = Pin::new(&mut *relay.client).poll_shutdown(cx);
+                let _ = Pin::new(&mut *relay.upstream).poll_shutdown(cx);
+                Poll::Ready(())
+            })
+            .await;
+        }
+        Ended::Complete | Ended::Left(_) => {}
     }
     ended
 }

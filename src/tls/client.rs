@@ -5,7 +5,7 @@ use std::sync::Arc;
 use tokio::net::TcpStream;
 use tokio_rustls::StartHandshake;
 use tokio_rustls::rustls::crypto::aws_lc_rs;
-use tokio_rustls::rustls::server::{Acceptor, ClientHello, NoServerSessionStorage, ResolvesServerCert};
+use tokio_rustls::rustls::server::{Accepted, Acceptor, ClientHello, NoServerSessionStorage, ResolvesServerCert};
 use tokio_rustls::rustls::sign::CertifiedKey;
 use tokio_rustls::rustls::{ServerConfig, ServerConnection};
 use tracing::warn;
@@ -36,29 +36,32 @@ impl Clients {
         Self { template }
     }
 
-    /// The handshake. `said` is what was read of the client: its ClientHello, and maybe more.
+    /// A ClientHello as rustls reads it, and how much of `said` that took; `None` if it does not understand it.
+    pub(super) fn read(said: &[u8]) -> Option<(Accepted, usize)> {
+        let (mut acceptor, mut left) = (Acceptor::default(), said);
+        loop {
+            if left.is_empty() || acceptor.read_tls(&mut left).ok()? == 0 {
+                return None;
+            }
+            if let Some(accepted) = acceptor.accept().ok()? {
+                return Some((accepted, said.len() - left.len()));
+            }
+        }
+    }
+
+    /// The handshake. `said` is what the client has said behind what was taken for its ClientHello: early data for example,
+    /// which is refused.
     pub(super) async fn accept(
         &self,
+        accepted: Accepted,
         leaf: Arc<CertifiedKey>,
         alpn: Option<&str>,
         mut said: &[u8],
         stream: TcpStream,
     ) -> Result<Stream, Refusal> {
-        let mut acceptor = Acceptor::default();
-        let accepted = loop {
-            if acceptor.read_tls(&mut said).map_err(|_| Refusal::Silent)? == 0 {
-                return Err(Refusal::Silent);
-            }
-            match acceptor.accept() {
-                Ok(Some(accepted)) => break accepted,
-                Ok(None) => {}
-                Err(_) => return Err(Refusal::Silent),
-            }
-        };
         let mut config = self.template.clone();
         config.cert_resolver = Arc::new(One(leaf));
         config.alpn_protocols = alpn.iter().map(|protocol| protocol.as_bytes().to_vec()).collect();
-        // What came behind the ClientHello, early data for example, which is refused.
         // Nothing would be taken for the end.
         let feed = |connection: &mut ServerConnection| {
             while !said.is_empty() && connection.read_tls(&mut said).is_ok_and(|fed| fed > 0) {}

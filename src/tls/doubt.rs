@@ -10,6 +10,8 @@ use tokio_rustls::rustls::{AlertDescription, CertificateError, Error, PeerIncomp
 pub enum Doubt {
     /// The client asks for no name that a certificate could have.
     Name,
+    /// rustls does not understand the ClientHello.
+    NotUnderstood,
     /// We could not meet what the client offers: too old, or of a kind that we do not speak.
     Offer,
     /// Too many new names in too short a time.
@@ -47,6 +49,7 @@ impl Doubt {
     pub fn as_str(self) -> &'static str {
         match self {
             Doubt::Name => "tls_server_name",
+            Doubt::NotUnderstood => "tls_not_understood",
             Doubt::Offer => "tls_client_offer",
             Doubt::RateLimited => "tls_rate_limited",
             Doubt::ClientRefuses => "tls_client_refuses",

@@ -43,7 +43,8 @@ impl Offer {
         let tls13 = hello.offers_version(TLS_1_3) && !suites13.is_empty() && !groups.is_empty() && verifies;
         let answers12 = suites12.iter().any(|suite| ECDHE_ECDSA.contains(suite));
         let tls12 = hello.offers_version(TLS_1_2) && !suites12.is_empty() && classic && verifies;
-        if !(tls13 || (tls12 && answers12)) {
+        // A client that offers TLS 1.3 is answered with that.
+        if !(tls13 || (tls12 && answers12 && !hello.offers_version(TLS_1_3))) {
             return None;
         }
         let both = [(tls13, suites13), (tls12, suites12)];
@@ -114,9 +115,10 @@ mod tests {
     #[test]
     fn what_neither_side_could_be_asked_for_is_not_for_us() {
         type Change = fn(&mut ClientHello);
-        let table: [(&str, Change); 6] = [
+        let table: [(&str, Change); 7] = [
             ("TLS 1.1", |hello| hello.versions = vec![0x0302]),
             ("no suite of ours", |hello| hello.cipher_suites = vec![0x002f, 0xc013]),
+            ("TLS 1.3 without a suite of it", |hello| hello.cipher_suites = vec![0xc02b]),
             ("no group of ours", |hello| hello.groups = vec![0x1e]),
             ("cannot verify P-256", |hello| hello.signature_schemes = vec![0x0804]),
             ("TLS 1.2 with RSA certificates only", |hello| {
