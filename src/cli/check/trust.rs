@@ -58,9 +58,11 @@ impl<'a> Real<'a> {
             return Ok(Self { folder: "DIR".into(), environment, bundle, added: Vec::new() });
         };
         let folder = std::path::absolute(folder)?;
+        let named =
+            |path: &Path, error: io::Error| io::Error::new(error.kind(), format!("{}: {error}", path.display()));
         let read = |file: TrustFile| {
             let path = folder.join(file.name());
-            fs::read(&path).map_err(|error| io::Error::new(error.kind(), format!("{}: {error}", path.display())))
+            fs::read(&path).map_err(|error| named(&path, error))
         };
         let certificates = |file| {
             let certificates: Vec<_> = CertificateDer::pem_slice_iter(&read(file)?).filter_map(Result::ok).collect();
@@ -80,7 +82,8 @@ impl<'a> Real<'a> {
                 TrustFile::Ours.name()
             )));
         }
-        fs::read_dir(folder.join(TrustFile::Hashed.name()))?;
+        let directory = folder.join(TrustFile::Hashed.name());
+        fs::read_dir(&directory).map_err(|error| named(&directory, error))?;
         Ok(Self { folder, environment, bundle, added })
     }
 
@@ -152,7 +155,7 @@ impl Probe {
         let mut command = (runtime.command)(&self.endpoint.url(), self.endpoint.port(), &self.scratch.0);
         let said = self.scratch.0.join("said");
         command
-            .envs(real.environment.iter().map(|(name, value)| (name, self.moved(&real.folder, value))))
+            .envs(real.environment.iter().map(|(name, value)| (name, moved(value, &real.folder, &self.folder))))
             // A proxy would be asked for our loopback.
             .envs([("NO_PROXY", "127.0.0.1"), ("no_proxy", "127.0.0.1")])
             .envs(SCRATCH_VARIABLES.map(|(name, folder)| (name, self.scratch.0.join(folder))))
@@ -175,12 +178,6 @@ impl Probe {
             None => Verdict::Unclear(format!("no answer within {:?}", runtime.patience)),
             Some(_) => Verdict::Unclear(last_line(&said)),
         })
-    }
-
-    /// A value with each path into the real folder led into the copy. What points elsewhere stays.
-    fn moved(&self, real: &Path, value: &str) -> String {
-        let path = |folder: &Path| format!("{}/", folder.display());
-        value.replace(&path(real), &path(&self.folder))
     }
 }
 
@@ -220,6 +217,21 @@ fn last_line(said: &Path) -> String {
     line.chars().filter(|c| !c.is_control()).take(MOST_SHOWN).collect()
 }
 
+/// A value with each path into one folder led into the other. What points elsewhere stays.
+fn moved(value: &str, from: &Path, to: &Path) -> String {
+    let (from, to) = (from.display().to_string(), to.display().to_string());
+    let mut moved = String::with_capacity(value.len());
+    let mut rest = value;
+    while let Some((before, after)) = rest.split_once(&from).filter(|_| from.starts_with('/')) {
+        // It is a path of its own, and not a part of a longer one.
+        let starts = !before.ends_with(|c: char| c.is_alphanumeric() || "/._-".contains(c));
+        moved.push_str(before);
+        moved.push_str(if starts && after.starts_with('/') { &to } else { &from });
+        rest = after;
+    }
+    moved + rest
+}
+
 fn say(line: &str) {
     let _ = writeln!(io::stdout(), "{line}");
 }
@@ -253,3 +265,20 @@ const SCRATCH_VARIABLES: [(&str, &str); 5] = [
 ];
 const NAME_WIDTH: usize = 18;
 const MOST_SHOWN: usize = 200;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_paths_into_the_folder_are_moved() {
+        let moved = |value| moved(value, Path::new("/run/t"), Path::new("/tmp/copy"));
+        assert_eq!(moved("/run/t/bundle.pem"), "/tmp/copy/bundle.pem");
+        assert_eq!(moved("/a:/run/t/certs:/run/t/b"), "/a:/tmp/copy/certs:/tmp/copy/b");
+        assert_eq!(moved("-Xmx1g \"-Dstore=/run/t/s.p12\""), "-Xmx1g \"-Dstore=/tmp/copy/s.p12\"");
+        for other in ["", "/run/t", "/run/t2/bundle.pem", "/var/run/t/bundle.pem", "run/t/bundle.pem"] {
+            assert_eq!(moved(other), other);
+        }
+        assert_eq!(super::moved("/a/DIR/b:DIR/c", Path::new("DIR"), Path::new("/tmp/copy")), "/a/DIR/b:DIR/c");
+    }
+}

@@ -116,7 +116,7 @@ pub(super) const RUNTIMES: &[Runtime] = &[
     },
     Runtime {
         name: "wget",
-        command: |url, _, _| program("wget", &["-q", "-t", "1", "-T", "10", "-O", "-", url]),
+        command: |url, _, _| program("wget", &["-nv", "-t", "1", "-T", "10", "-O", "-", url]),
         beyond_variables: true,
         ..SSL
     },
