@@ -5,7 +5,7 @@ FUZZ_SECONDS ?= 30
 TOOLS := target/tools
 LIBRARIES := $(TOOLS)/venv.stamp $(TOOLS)/node.stamp
 FOR_DEMO := cargo cc python3-venv ip iptables unshare setpriv node npm
-FOR_TESTS := $(FOR_DEMO) curl openssl redis-server redis-cli busybox nginx java
+FOR_TESTS := $(FOR_DEMO) curl git openssl redis-server redis-cli busybox nginx java
 
 .PHONY: help demo test test-all lint fuzz bench tools system-demo system-tests clean
 

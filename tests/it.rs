@@ -20,6 +20,7 @@ mod it {
     mod redirect_rules;
     mod rules;
     mod soak;
+    mod trust;
     mod wire;
 }
 
