@@ -203,3 +203,5 @@ impl State {
     }
 }
 
+#[cfg(test)]
+mod tests;

@@ -14,8 +14,8 @@ use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName}
 use tokio_rustls::rustls::{ClientConfig, RootCertStore};
 use tracing::{info, warn};
 
-use crate::files::{self, Stamp};
 use crate::config::TlsFiles;
+use crate::files::{self, Stamp};
 
 /// Makes TLS connections to one backend.
 #[derive(Debug)]

@@ -174,7 +174,8 @@ mod tests {
 
     #[test]
     fn what_is_no_der_is_not_read() {
-        for hostile in [&[0x30, 0x80, 0, 0][..], &[0x1f, 1, 0], &[0x30, 0x84, 0, 0, 0, 0], &[0x30, 0xff], &[0x30, 2, 0]] {
+        for hostile in [&[0x30, 0x80, 0, 0][..], &[0x1f, 1, 0], &[0x30, 0x84, 0, 0, 0, 0], &[0x30, 0xff], &[0x30, 2, 0]]
+        {
             assert_eq!(Reader(hostile).next(), None, "{hostile:?}");
         }
     }
@@ -200,7 +201,9 @@ mod tests {
             let (year, month, date) = civil(day);
             assert_eq!(days(year.cast_signed(), month.cast_signed(), date.cast_signed()), day.cast_signed());
         }
-        for wrong in ["", "Z", "2611221900Z", "261322190000Z", "261100190000Z", "26112219000-Z", "261122190000", "2é1122190000Z"] {
+        for wrong in
+            ["", "Z", "2611221900Z", "261322190000Z", "261100190000Z", "26112219000-Z", "261122190000", "2é1122190000Z"]
+        {
             let der = element(UTC_TIME, &[wrong.as_bytes()]);
             assert_eq!(read_time(Reader(&der).next().unwrap()), None, "{wrong}");
         }

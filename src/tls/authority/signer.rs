@@ -40,7 +40,9 @@ impl Ca {
             return Err("does not belong to the key: the first certificate has to be the key's");
         }
         if read.iter().any(|certificate| !certificate.signs) {
-            return Err("is no certificate authority: basicConstraints CA:TRUE, and keyCertSign in a keyUsage, are needed");
+            return Err(
+                "is no certificate authority: basicConstraints CA:TRUE, and keyCertSign in a keyUsage, are needed",
+            );
         }
         let linked = |pair: &[Authority<'_>]| matches!(pair, [below, above] if below.issuer == above.subject);
         if !read.windows(2).all(linked) {
