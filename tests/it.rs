@@ -7,6 +7,7 @@ mod it {
     pub(crate) mod support;
 
     mod admin;
+    mod authority;
     mod clients;
     mod conformance;
     mod delivery;
@@ -19,6 +20,7 @@ mod it {
     mod policy;
     mod redirect_rules;
     mod rules;
+    mod secrets;
     mod soak;
     mod trust;
     mod wire;
