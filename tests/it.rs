@@ -20,6 +20,7 @@ mod it {
     mod redirect_rules;
     mod rules;
     mod soak;
+    mod tls_clients;
     mod wire;
 }
 
