@@ -16,9 +16,9 @@ use super::support::{Internet, Netns, Pod, Process, hex, integer, python, root, 
 
 #[test]
 fn python_clients_see_the_same_through_interception_and_every_call_is_traced() {
-    let kinds = ["openai", "anthropic", "requests", "urllib3", "httpx", "aiohttp", "boto3", "grpcio"];
+    let kinds = ["openai", "anthropic", "requests", "urllib3", "httpx", "aiohttp", "boto3", "grpcio", "raw"];
     let clients = kinds.map(|kind| vec![path(&python()), script("calls.py"), kind.into()]);
-    let rows = ["openai", "anthropic", "requests", "urllib3", "httpx h1", "httpx h2", "aiohttp", "boto3", "grpcio"];
+    let rows = ["openai", "anthropic", "requests", "urllib3", "httpx h1", "httpx h2", "aiohttp", "boto3", "grpcio", "raw"];
     play("python", &clients, &rows.map(named));
 }
 
@@ -204,6 +204,7 @@ const HTTP1: [&str; 5] = [
 /// The same commits each time.
 const REPOSITORY: &str = "
 export GIT_CONFIG_NOSYSTEM=1 HOME=$PWD/home GIT_AUTHOR_DATE=2026-01-01T00:00:00Z GIT_COMMITTER_DATE=2026-01-01T00:00:00Z
+export GIT_CONFIG_COUNT=1 GIT_CONFIG_KEY_0=core.fsync GIT_CONFIG_VALUE_0=none
 mkdir -p repositories && git init -q -b main work && cd work
 head -c 3000000 /dev/zero | openssl enc -aes-128-ctr -K 00 -iv 00 > large 2>/dev/null
 git add large && git -c user.name=x -c user.email=x@x commit -q -m first

@@ -49,6 +49,33 @@ class Row:
         print(json.dumps({"row": self.name, "at": "client", "saw": self.saw}).replace("0x", ""), flush=True)
 
 
+def raw():
+    """Python's own TLS, which tells an end that was said from one that was not."""
+    import socket
+    import ssl
+
+    row = Row("raw")
+    for option, alpn in ((ssl.TLSVersion.TLSv1_3, ["http/1.1"]), (ssl.TLSVersion.TLSv1_2, ["h2", "http/1.1"]), (ssl.TLSVersion.TLSv1_3, [])):
+        context = ssl.create_default_context()
+        context.maximum_version = option
+        context.options &= ~ssl.OP_IGNORE_UNEXPECTED_EOF
+        if alpn:
+            context.set_alpn_protocols(alpn)
+        for route in ("cut", "notify", "short-cut", "short-notify"):
+            with context.wrap_socket(socket.create_connection(("http1.example", 443), 20), server_hostname="http1.example",
+                                     suppress_ragged_eofs=False) as over:
+                row.saw.append(f"{over.version()} {over.selected_alpn_protocol()}")
+                over.sendall(f"GET /{route} HTTP/1.1\r\nHost: http1.example\r\nx-row: raw\r\n\r\n".encode())
+                heard = b""
+                try:
+                    while more := over.recv(65536):
+                        heard += more
+                    row.saw.append(f"{heard!r}, then close_notify")
+                except OSError as error:
+                    row.saw.append(f"{heard!r}, then {chain(error)}")
+    row.say()
+
+
 def openai():
     from openai import OpenAI
 

@@ -2,6 +2,7 @@
 # curl and git over HTTPS: `calls.sh FOLDER`, where it may write. Says what they showed, as calls.py does.
 set -u
 export HOME="$1" GIT_CONFIG_NOSYSTEM=1 GIT_TERMINAL_PROMPT=0 GIT_AUTHOR_DATE=2026-01-01T00:00:00Z GIT_COMMITTER_DATE=2026-01-01T00:00:00Z
+export GIT_CONFIG_COUNT=1 GIT_CONFIG_KEY_0=core.fsync GIT_CONFIG_VALUE_0=none
 
 # A row of what standard input has, line by line.
 row() {

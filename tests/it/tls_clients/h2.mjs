@@ -15,7 +15,7 @@ function git(request, body, response) {
       PATH: process.env.PATH, GIT_PROJECT_ROOT: `${folder}/repositories`, GIT_HTTP_EXPORT_ALL: "1", PATH_INFO: url.pathname.replace("/git/", "/"),
       QUERY_STRING: url.search.slice(1), REQUEST_METHOD: request.method, CONTENT_TYPE: request.headers["content-type"] ?? "",
       CONTENT_LENGTH: String(body.length), REMOTE_USER: "x", REMOTE_ADDR: "127.0.0.1", HTTP_CONTENT_ENCODING: request.headers["content-encoding"] ?? "",
-      GIT_PROTOCOL: request.headers["git-protocol"] ?? "", GIT_CONFIG_COUNT: "1", GIT_CONFIG_KEY_0: "http.receivepack", GIT_CONFIG_VALUE_0: "true",
+      GIT_PROTOCOL: request.headers["git-protocol"] ?? "", GIT_CONFIG_COUNT: "2", GIT_CONFIG_KEY_0: "http.receivepack", GIT_CONFIG_VALUE_0: "true", GIT_CONFIG_KEY_1: "core.fsync", GIT_CONFIG_VALUE_1: "none",
     },
     stdio: ["pipe", "pipe", "inherit"],
   });
@@ -44,7 +44,7 @@ async function answer(name, request, response) {
   const key = session ?? socket;
   numbers.set(key, (numbers.get(key) ?? 0) + 1);
   const route = request.url.split(/[/?]/)[1];
-  const status = route === "status" ? Number(request.url.split("/")[2]) : 200;
+  const status = route === "status" ? Number(request.url.split("/")[2]) : request.url.startsWith("/git/none.git") ? 404 : 200;
   let lines = "";
   const given = [];
   for (let index = 0; index < request.rawHeaders.length; index += 2) {
