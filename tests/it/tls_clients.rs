@@ -18,7 +18,8 @@ use super::support::{Internet, Netns, Pod, Process, hex, integer, python, root, 
 fn python_clients_see_the_same_through_interception_and_every_call_is_traced() {
     let kinds = ["openai", "anthropic", "requests", "urllib3", "httpx", "aiohttp", "boto3", "grpcio", "raw"];
     let clients = kinds.map(|kind| vec![path(&python()), script("calls.py"), kind.into()]);
-    let rows = ["openai", "anthropic", "requests", "urllib3", "httpx h1", "httpx h2", "aiohttp", "boto3", "grpcio", "raw"];
+    let rows =
+        ["openai", "anthropic", "requests", "urllib3", "httpx h1", "httpx h2", "aiohttp", "boto3", "grpcio", "raw"];
     play("python", &clients, &rows.map(named));
 }
 

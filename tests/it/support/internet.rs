@@ -23,6 +23,7 @@ impl Internet {
         std::fs::create_dir_all(folder.join("home")).unwrap();
         std::fs::create_dir_all(folder.join("trust")).unwrap();
         let internet = Self { folder, hosts: "127.0.0.1 localhost\n::1 localhost\n".into() };
+        internet.write("resolv.conf", "nameserver 127.0.0.1\n");
         internet.sh(AUTHORITY);
         internet.write("hosts", &internet.hosts);
         internet
@@ -111,8 +112,14 @@ impl Internet {
     pub(crate) fn ignorant(&self, words: &[String], hosts: &str) -> Command {
         let mut command = Command::new("unshare");
         command.args(["--mount", "--propagation", "private", "sh", "-euc"]);
-        command.args(["mount --bind \"$0\" /etc/hosts; exec \"$@\"", &self.path(hosts)]).args(words);
-        command.env_clear().env("PATH", std::env::var_os("PATH").unwrap_or_default()).env("HOME", self.path("home"));
+        let enter = "mount --bind \"$0\" /etc/hosts; mount --bind \"$1\" /etc/resolv.conf; shift; exec \"$@\"";
+        command.args([enter, &self.path(hosts), &self.path("resolv.conf")]).args(words);
+        // What a client makes of an unordered set is the same each time.
+        command
+            .env_clear()
+            .env("PYTHONHASHSEED", "0")
+            .env("PATH", std::env::var_os("PATH").unwrap_or_default())
+            .env("HOME", self.path("home"));
         command
     }
 }
