@@ -152,7 +152,7 @@ keytool -importcert -noprompt -alias internet -file root.pem -keystore store.p12
 ";
 
 /// `leaf NAME ISSUER EXTENSIONS [OPTION…]`: a certificate of an elliptic curve, and its key.
-pub(crate) const LEAF: &str = r#"leaf() {
+const LEAF: &str = r#"leaf() {
     name=$1 issuer=$2 extensions=$3; shift 3
     [ -e "$name.key" ] || openssl ecparam -name prime256v1 -genkey -noout -out "$name.key"
     openssl req -new -key "$name.key" -subj "/CN=$name" -out "$name.csr"

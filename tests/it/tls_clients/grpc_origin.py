@@ -19,7 +19,7 @@ def say(context, method, data, status):
     lines = "".join(f"{key}: {value}\r\n" for key, value in metadata)
     saw = f"POST /test.Echo/{method} HTTP/2\r\n{lines}\r\n{len(data)} {hashlib.sha256(data).hexdigest()}"
     given = [value for key, value in metadata if key == "traceparent"]
-    call = {"host": NAME, "method": f"test.Echo/{method}", "code": status, "alpn": "h2", "traceparent": given}
+    call = {"host": NAME, "method": f"test.Echo/{method}", "code": status, "alpn": "h2", "version": "1.3", "traceparent": given}
     with SAYING:
         print(json.dumps({"row": dict(metadata)["x-row"], "at": "origin", "saw": [saw], "call": call}), flush=True)
 

@@ -47,16 +47,19 @@ async function answer(name, request, response) {
   const status = route === "status" ? Number(request.url.split("/")[2]) : request.url.startsWith("/git/none.git") ? 404 : 200;
   let lines = "";
   const given = [];
-  for (let index = 0; index < request.rawHeaders.length; index += 2) {
+  // The order of the pseudo-header fields, which come first, is not kept.
+  const raw = request.rawHeaders;
+  const order = Array.from({ length: raw.length / 2 }, (_, index) => 2 * index).sort((one, other) => (raw[one][0] === ":" && raw[other][0] === ":" ? (raw[one] < raw[other] ? -1 : 1) : one - other));
+  for (const index of order) {
     lines += `${request.rawHeaders[index]}: ${request.rawHeaders[index + 1]}\r\n`;
     if (request.rawHeaders[index].toLowerCase() === "traceparent") given.push(request.rawHeaders[index + 1]);
   }
   // git's pack has the time of its making in it.
   const digest = route === "git" ? "" : `${body.length} ${createHash("sha256").update(body).digest("hex")} `;
   if (route === "git") lines = lines.replace(/content-length: \d+/i, "content-length: …");
-  const saw = `${request.method} ${request.url} HTTP/${request.httpVersion}\r\n${lines}\r\n${digest}request ${numbers.get(key)} ALPN ${socket.alpnProtocol} SNI ${socket.servername}`;
+  const saw = `${request.method} ${request.url} HTTP/${request.httpVersion}\r\n${lines}\r\n${digest}request ${numbers.get(key)} ALPN ${socket.alpnProtocol} SNI ${socket.servername} ${socket.getProtocol()}`;
   const row = request.headers["x-row"];
-  console.log(JSON.stringify({ row, at: "origin", saw: [saw], call: { host: name, target: request.url, status, alpn: socket.alpnProtocol || null, traceparent: given } }));
+  console.log(JSON.stringify({ row, at: "origin", saw: [saw], call: { host: name, target: request.url, status, alpn: socket.alpnProtocol || null, version: socket.getProtocol().slice(4), traceparent: given } }));
   response.statusCode = status;
   if (route === "git") git(request, body, response);
   else if (route === "large") response.end(Buffer.alloc(4 << 20, "large"));

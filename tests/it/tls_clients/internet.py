@@ -201,20 +201,36 @@ def serve(raw, name, context):
             number += 1
             answer = next((route for end, route in ROUTES.items() if name.endswith(end)), ordinary)(request)
             digest = f"{len(request.wire)} {hashlib.sha256(request.wire).hexdigest()}"
-            say(row=request.row(), at="origin", saw=[f"{request.told()}{digest} request {number} ALPN {over.selected_alpn_protocol()}"],
-                call={"host": name, "target": request.target, "status": answer.status, "alpn": over.selected_alpn_protocol(),
+            row, alpn, version = request.row(), over.selected_alpn_protocol(), over.version().removeprefix("TLSv")
+            # Whether undici keeps a connection whose answer OpenAI's client has not read is chance.
+            which = "" if row == "node openai" else f"request {number} "
+            say(row=row, at="origin", saw=[f"{request.told()}{digest} {which}ALPN {alpn} TLS {version}"],
+                call={"host": name, "target": request.target, "status": answer.status, "alpn": alpn, "version": version,
                       "traceparent": request.all("traceparent")})
             for part in answer.parts(request.method == "HEAD" or answer.status in (204, 304)):
                 over.sendall(part)
             if answer.end != "keep" or answer.framing == "close" or request.get("connection").lower() == "close":
                 break
         if answer.end != "cut":
-            over.settimeout(10)
-            over.unwrap()
+            say_goodbye(over)
     except (OSError, EOFError, ValueError):
         pass
     finally:
         over.close()
+
+
+def say_goodbye(over):
+    """close_notify, then FIN, then what the other has left to say."""
+    over.setblocking(False)
+    try:
+        over.unwrap()
+    except ssl.SSLWantReadError:
+        pass
+    over.setblocking(True)
+    over.settimeout(10)
+    over.shutdown(socket.SHUT_WR)
+    while over.recv(65536):
+        pass
 
 
 def listen(folder, name, address):
