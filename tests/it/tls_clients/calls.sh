@@ -14,7 +14,7 @@ calls() {
     shift 2
     for route in plain?a=1 stream status/404 status/503 reset short-cut short-notify cut notify plain; do
         case "$name $route" in
-        "curl h1 reset" | "curl h2 short"* | "curl h2 notify") continue ;;
+        "curl h1 reset" | "curl h2 short"* | "curl h2 cut" | "curl h2 notify") continue ;;
         esac
         curl -sS -i -m 20 -H "x-row: $name" "$@" -w '\n%{http_version} %{ssl_verify_result} %{exitcode} %{errormsg}\n' "$base/$route" 2>&1
     done
