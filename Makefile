@@ -55,12 +55,12 @@ fuzz:
 system-demo:
 	.ci/system-packages $(FOR_DEMO)
 
-tools: system-tests $(LIBRARIES)
+tools: system-tests $(LIBRARIES) $(TOOLS)/node-tests.stamp
 
 system-tests:
 	.ci/system-packages $(FOR_TESTS)
 
-$(LIBRARIES) $(TOOLS)/envoy.stamp $(TOOLS)/mitmproxy.stamp: | system-demo
+$(LIBRARIES) $(TOOLS)/envoy.stamp $(TOOLS)/mitmproxy.stamp $(TOOLS)/node-tests.stamp: | system-demo
 
 $(TOOLS)/venv.stamp: tests/it/requirements.txt examples/demo/requirements.txt
 	mkdir -p $(TOOLS)
@@ -84,6 +84,12 @@ $(TOOLS)/node.stamp: examples/demo/agent-node/package.json examples/demo/agent-n
 	mkdir -p $(TOOLS)/node
 	cp examples/demo/agent-node/package.json examples/demo/agent-node/package-lock.json $(TOOLS)/node/
 	npm ci --prefix $(TOOLS)/node --ignore-scripts --no-audit --no-fund --silent
+	touch $@
+
+$(TOOLS)/node-tests.stamp: tests/it/node/package.json tests/it/node/package-lock.json
+	mkdir -p $(TOOLS)/node-tests
+	cp tests/it/node/package.json tests/it/node/package-lock.json $(TOOLS)/node-tests/
+	npm ci --prefix $(TOOLS)/node-tests --ignore-scripts --no-audit --no-fund --silent
 	touch $@
 
 clean:

@@ -22,6 +22,7 @@ mod it {
     mod rules;
     mod secrets;
     mod soak;
+    mod tls_clients;
     mod trust;
     mod wire;
 }

@@ -4,24 +4,24 @@ use serde_json::{Value, json};
 
 /// One row: a name that tells what it is about, what its ends do, and what is expected of us.
 #[derive(Clone, Debug)]
-pub(super) struct Row {
-    pub(super) name: String,
+pub(crate) struct Row {
+    pub(crate) name: String,
     /// The client's steps; none when a program of its own plays the row.
-    pub(super) client: Vec<Value>,
+    pub(crate) client: Vec<Value>,
     /// The origin's steps; none when another server plays it.
-    pub(super) origin: Option<Vec<Value>>,
+    pub(crate) origin: Option<Vec<Value>>,
     /// The port of that other server.
-    pub(super) port: Option<u16>,
-    pub(super) expected: Expected,
+    pub(crate) port: Option<u16>,
+    pub(crate) expected: Expected,
     /// How many requests get a `traceparent`; `None` is one for each request line that the origin sees.
-    pub(super) traced: Option<usize>,
+    pub(crate) traced: Option<usize>,
     /// Whether the origin sees several calls at once, in an order that nobody promises.
-    pub(super) at_once: bool,
+    pub(crate) at_once: bool,
 }
 
 /// What both ends see with us, compared to without us.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Expected {
+pub(crate) enum Expected {
     Same,
     /// A known limit. The row fails as soon as it is none.
     Differs(&'static str),
@@ -30,22 +30,22 @@ pub(super) enum Expected {
 }
 
 impl Row {
-    pub(super) fn differs(mut self, why: &'static str) -> Self {
+    pub(crate) fn differs(mut self, why: &'static str) -> Self {
         self.expected = Expected::Differs(why);
         self
     }
 
-    pub(super) fn refused(mut self) -> Self {
+    pub(crate) fn refused(mut self) -> Self {
         self.expected = Expected::Refused;
         self
     }
 
-    pub(super) fn at_once(mut self) -> Self {
+    pub(crate) fn at_once(mut self) -> Self {
         self.at_once = true;
         self
     }
 
-    pub(super) fn traced(mut self, requests: usize) -> Self {
+    pub(crate) fn traced(mut self, requests: usize) -> Self {
         self.traced = Some(requests);
         self
     }
@@ -57,7 +57,7 @@ pub(super) fn row<const C: usize, const O: usize>(name: &str, client: [Value; C]
 }
 
 /// A row that programs of its own play.
-pub(super) fn named(name: &str) -> Row {
+pub(crate) fn named(name: &str) -> Row {
     Row {
         name: name.into(),
         client: vec![],

@@ -5,10 +5,10 @@ use std::collections::BTreeMap;
 use super::row::{Expected, Row};
 
 /// What each end of each row said, in order.
-pub(super) type Seen = BTreeMap<(String, String), Vec<String>>;
+pub(crate) type Seen = BTreeMap<(String, String), Vec<String>>;
 
 /// Takes up the reports among what a program said: `{"row": …, "at": "client" or "origin", "saw": […]}`.
-pub(super) fn gather(seen: &mut Seen, said: &str) {
+pub(crate) fn gather(seen: &mut Seen, said: &str) {
     for line in said.lines().filter(|line| line.starts_with("{\"row\":")) {
         let report: serde_json::Value = serde_json::from_str(line).unwrap();
         let text = |name: &str| report[name].as_str().unwrap().to_owned();
@@ -19,7 +19,7 @@ pub(super) fn gather(seen: &mut Seen, said: &str) {
 }
 
 /// Every row that is not as it should be, with what was seen.
-pub(super) fn compare(rows: &[Row], bare: &Seen, ours: &Seen) -> Vec<String> {
+pub(crate) fn compare(rows: &[Row], bare: &Seen, ours: &Seen) -> Vec<String> {
     let known = |row: &String| rows.iter().any(|known| known.name == *row);
     // A server that could not read the request cannot name its row.
     let known = |row: &String| row.is_empty() || known(row);

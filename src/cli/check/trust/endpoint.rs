@@ -1,17 +1,21 @@
 //! The server that runtimes are sent to: TLS on loopback, with a certificate of an authority made for this run.
 
 use std::io::{self, Read, Write};
-use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::net::{IpAddr, Ipv4Addr, TcpListener, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, SystemTime};
 
-use rcgen::{
-    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose,
-};
 use tokio_rustls::rustls::crypto::aws_lc_rs;
-use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use tokio_rustls::rustls::pki_types::{CertificateDer, ServerName};
+use tokio_rustls::rustls::server::{ClientHello, ResolvesServerCert};
+use tokio_rustls::rustls::sign::CertifiedKey;
 use tokio_rustls::rustls::{self, ServerConfig, ServerConnection};
+
+use crate::budget::Budget;
+use crate::config::AuthoritySource;
+use crate::telemetry::Metrics;
+use crate::tls::authority::Authority;
 
 /// Answers whoever accepts its certificate, for as long as this process lives.
 pub(super) struct Endpoint {
@@ -78,42 +82,34 @@ fn serve(mut stream: TcpStream, config: Arc<ServerConfig>) -> io::Result<()> {
     stream.flush()
 }
 
-/// Python from 3.13 on wants every extension that a certificate should have.
+/// Certificates of an authority like the sidecar's own.
 fn config() -> Result<(ServerConfig, CertificateDer<'static>), Box<dyn std::error::Error + Send + Sync>> {
-    let mut authority = params("Sidetrace check (valid for an hour)", Vec::new())?;
-    authority.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
-    authority.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
-    let key = KeyPair::generate()?;
-    let root = authority.self_signed(&key)?;
-    let issuer = Issuer::new(authority, key);
-
-    let mut leaf = params("127.0.0.1", vec!["127.0.0.1".to_owned(), "localhost".to_owned()])?;
-    leaf.key_usages = vec![KeyUsagePurpose::DigitalSignature];
-    leaf.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
-    leaf.use_authority_key_identifier_extension = true;
-    let key = KeyPair::generate()?;
-    let leaf = leaf.signed_by(&key, &issuer)?;
-
+    let (budget, metrics) = (Budget::unlimited(), Arc::new(Metrics::default()));
+    let authority = Authority::open(&AuthoritySource::Memory, budget, metrics, SystemTime::now)?;
+    let root = authority.roots().into_iter().next().ok_or("the authority has no root")?;
     let mut config = ServerConfig::builder_with_provider(aws_lc_rs::default_provider().into())
         .with_safe_default_protocol_versions()?
         .with_no_client_auth()
-        .with_single_cert(vec![leaf.der().clone()], PrivateKeyDer::try_from(key.serialize_der())?)?;
+        .with_cert_resolver(Arc::new(Leaves(authority)));
     // HTTP/1 wherever a client leaves the choice to us.
     config.alpn_protocols = vec![b"http/1.1".to_vec(), b"h2".to_vec()];
-    Ok((config, root.der().clone()))
+    Ok((config, root))
 }
 
-fn params(name: &str, names: Vec<String>) -> Result<CertificateParams, rcgen::Error> {
-    let mut params = CertificateParams::new(names)?;
-    params.distinguished_name = rcgen::DistinguishedName::new();
-    params.distinguished_name.push(DnType::CommonName, name);
-    let now = SystemTime::now();
-    params.not_before = (now - VALID).into();
-    params.not_after = (now + VALID).into();
-    Ok(params)
+/// For the name that is asked for, else for our address.
+#[derive(Debug)]
+struct Leaves(Authority);
+
+impl ResolvesServerCert for Leaves {
+    fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        let name = match hello.server_name() {
+            Some(name) => ServerName::try_from(name.to_owned()).ok()?,
+            None => ServerName::from(IpAddr::from(Ipv4Addr::LOCALHOST)),
+        };
+        self.0.leaf(&name).ok()
+    }
 }
 
-const VALID: Duration = Duration::from_secs(3600);
 const PATIENCE: Duration = Duration::from_secs(30);
 const MOST_READ: usize = 64 * 1024;
 const EMPTY_PAGE: &[u8] =
