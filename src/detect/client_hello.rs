@@ -1,16 +1,46 @@
-//! The parts of a TLS ClientHello that are noted when TLS is passed through: server name and ALPN offer.
+//! What a TLS ClientHello offers: so much of it that the same can be offered to upstream, and that the client is known again.
 //!
-//! Sources: RFC 8446, sections 4.1.2 and 5.1 (the message, its fragmentation over records); RFC 6066, section 3 (server
-//! name); RFC 7301, section 3.1 (ALPN). Unknown extensions, GREASE and any size up to [`MAX`] are accepted.
+//! Sources: RFC 8446, sections 4.1.2, 4.2 and 5.1 (the message, its extensions, its fragmentation over records); RFC 6066,
+//! section 3 (server name); RFC 7301, section 3.1 (ALPN); RFC 8701 (GREASE). Unknown extensions, GREASE and any size
+//! up to [`MAX`] are accepted.
 
-/// What was noted.
+use std::hash::{DefaultHasher, Hash, Hasher};
+
+/// What it says. Lists are in the client's order and without GREASE values, and end where no real client's go on.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ClientHello {
     /// The host name the client asks for, lower case; `None` if it sent none, or one that is no DNS name.
     pub server_name: Option<String>,
-    /// The protocols it offers, in its order; not UTF-8 and GREASE values left out.
+    /// There was a server name that we cannot read: it is nobody's to answer for.
+    pub strange_name: bool,
+    /// The protocols it offers; not printable ASCII left out.
     pub alpn: Vec<String>,
+    /// The versions it offers, `0x0303` for TLS 1.2.
+    pub versions: Vec<u16>,
+    /// `TLS_*` by their IANA numbers.
+    pub cipher_suites: Vec<u16>,
+    /// Named groups.
+    pub groups: Vec<u16>,
+    /// The groups that it sent a key share for: what upstream can choose without another round trip.
+    pub key_shares: Vec<u16>,
+    /// Signature schemes.
+    pub signature_schemes: Vec<u16>,
+    /// The same for every connection of one client program, other ones mostly have another: what it offers, but nothing that
+    /// changes from one connection to the next.
+    pub fingerprint: u64,
 }
+
+impl ClientHello {
+    /// Whether TLS 1.2 or 1.3 is offered.
+    pub fn offers_version(&self, version: u16) -> bool {
+        self.versions.contains(&version)
+    }
+}
+
+/// TLS 1.2 as it is written on the wire.
+pub const TLS_1_2: u16 = 0x0303;
+/// TLS 1.3 as it is written on the wire.
+pub const TLS_1_3: u16 = 0x0304;
 
 /// The outcome of [`read`].
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -61,28 +91,47 @@ pub fn read(bytes: &[u8]) -> Read {
 
 fn parse(body: &[u8]) -> Option<ClientHello> {
     let mut body = Cursor(body);
-    body.take(2 + 32)?; // version, random
+    let legacy = number(body.take(2)?);
+    body.take(32)?; // random
     body.vector(1)?; // session id
-    body.vector(2)?; // cipher suites
+    let mut hello = ClientHello { cipher_suites: numbers(body.vector(2)?)?, ..ClientHello::default() };
     body.vector(1)?; // compression methods
-    let mut hello = ClientHello::default();
-    if body.0.is_empty() {
-        return Some(hello);
+    let mut seen = Vec::new();
+    if !body.0.is_empty() {
+        let mut extensions = Cursor(body.vector(2)?);
+        while !extensions.0.is_empty() {
+            let kind = number(extensions.take(2)?);
+            hello.extension(kind, Cursor(extensions.vector(2)?))?;
+            if seen.len() < MAX_LIST && !is_grease(kind) && !CHANGING.contains(&kind) {
+                seen.push(kind);
+            }
+        }
     }
-    let mut extensions = Cursor(body.vector(2)?);
-    while !extensions.0.is_empty() {
-        let kind = number(extensions.take(2)?);
-        let mut content = Cursor(extensions.vector(2)?);
+    if hello.versions.is_empty() && legacy >= usize::from(TLS_1_2) {
+        hello.versions.push(TLS_1_2);
+    }
+    // Some stacks shuffle their extensions.
+    seen.sort_unstable();
+    let mut hasher = DefaultHasher::new();
+    let ClientHello { alpn, versions, cipher_suites, groups, signature_schemes, .. } = &hello;
+    (seen, alpn, versions, cipher_suites, groups, signature_schemes).hash(&mut hasher);
+    hello.fingerprint = hasher.finish();
+    Some(hello)
+}
+
+impl ClientHello {
+    fn extension(&mut self, kind: usize, mut content: Cursor<'_>) -> Option<()> {
         match kind {
             SERVER_NAME => {
                 let mut names = Cursor(content.vector(2)?);
                 while !names.0.is_empty() {
                     let kind = names.take(1)?;
                     let name = names.vector(2)?;
-                    if kind == [HOST_NAME] && hello.server_name.is_none() {
-                        hello.server_name = host_name(name);
+                    if kind == [HOST_NAME] && self.server_name.is_none() {
+                        self.server_name = host_name(name);
                     }
                 }
+                self.strange_name = self.server_name.is_none();
             }
             ALPN => {
                 let mut protocols = Cursor(content.vector(2)?);
@@ -90,16 +139,45 @@ fn parse(body: &[u8]) -> Option<ClientHello> {
                     let protocol = protocols.vector(1)?;
                     if let Ok(protocol) = std::str::from_utf8(protocol)
                         && protocol.bytes().all(|byte| byte.is_ascii_graphic())
-                        && hello.alpn.len() < MAX_ALPN
+                        && !(protocol.len() == 2 && is_grease(number(protocol.as_bytes())))
+                        && self.alpn.len() < MAX_ALPN
                     {
-                        hello.alpn.push(protocol.to_owned());
+                        self.alpn.push(protocol.to_owned());
+                    }
+                }
+            }
+            SUPPORTED_VERSIONS => self.versions = numbers(content.vector(1)?)?,
+            SUPPORTED_GROUPS => self.groups = numbers(content.vector(2)?)?,
+            SIGNATURE_ALGORITHMS => self.signature_schemes = numbers(content.vector(2)?)?,
+            KEY_SHARE => {
+                let mut shares = Cursor(content.vector(2)?);
+                while !shares.0.is_empty() {
+                    let group = number(shares.take(2)?);
+                    shares.vector(2)?;
+                    if let Ok(known) = u16::try_from(group)
+                        && !is_grease(group)
+                        && self.key_shares.len() < MAX_ALPN
+                    {
+                        self.key_shares.push(known);
                     }
                 }
             }
             _ => {}
         }
+        Some(())
     }
-    Some(hello)
+}
+
+/// Two bytes each, without GREASE.
+fn numbers(bytes: &[u8]) -> Option<Vec<u16>> {
+    let (pairs, rest) = bytes.as_chunks::<2>();
+    let known = pairs.iter().map(|pair| u16::from_be_bytes(*pair)).filter(|number| !is_grease(usize::from(*number)));
+    rest.is_empty().then(|| known.take(MAX_LIST).collect())
+}
+
+/// `0x?a?a`, both the same (RFC 8701, section 2).
+fn is_grease(number: usize) -> bool {
+    number & 0x0f0f == 0x0a0a && number >> 8 == number & 0xff
 }
 
 fn host_name(name: &[u8]) -> Option<String> {
@@ -132,11 +210,19 @@ fn number(bytes: &[u8]) -> usize {
 pub const MAX: usize = 32 * 1024;
 const MAX_RECORD: usize = 16 * 1024;
 const MAX_ALPN: usize = 16;
+/// Longer than any list of a real client's.
+const MAX_LIST: usize = 200;
 const HANDSHAKE: u8 = 0x16;
 const CLIENT_HELLO: u8 = 1;
 const HOST_NAME: u8 = 0;
 const SERVER_NAME: usize = 0;
+const SUPPORTED_GROUPS: usize = 10;
+const SIGNATURE_ALGORITHMS: usize = 13;
 const ALPN: usize = 16;
+const SUPPORTED_VERSIONS: usize = 43;
+const KEY_SHARE: usize = 51;
+/// Padding, session ticket, pre-shared key, early data, cookie: what one client sends in one connection and not in the next.
+const CHANGING: [usize; 5] = [21, 35, 41, 42, 44];
 
 #[cfg(test)]
 mod tests {
@@ -168,25 +254,63 @@ mod tests {
         message.chunks(size).flat_map(|part| [&[HANDSHAKE, 3, 1][..], &vector(2, part)].concat()).collect()
     }
 
-    fn full() -> Vec<u8> {
+    fn offer(changing: u8) -> Vec<u8> {
         let names = vector(2, &[&[HOST_NAME][..], &vector(2, b"API.example.com")].concat());
         let alpn = vector(2, &[vector(1, &[0x2a, 0x2a]), vector(1, b"h2"), vector(1, b"http/1.1")].concat());
-        let share = vec![0xab; 1216];
-        let parts = [
+        let shares = [&[0x1a, 0x1a][..], &vector(2, &[0]), &[0x11, 0xec], &vector(2, &[changing; 1216])].concat();
+        let mut parts = [
             extension(0x3a3a, &[]),
             extension(0, &names),
-            extension(51, &vector(2, &share)),
+            extension(51, &vector(2, &shares)),
             extension(16, &alpn),
+            extension(43, &vector(1, &[0x4a, 0x4a, 3, 4, 3, 3])),
+            extension(10, &vector(2, &[0x5a, 0x5a, 0x11, 0xec, 0, 0x1d])),
+            extension(13, &vector(2, &[4, 3, 8, 4])),
             extension(0xfafa, &[0]),
         ];
-        message(&parts.concat())
+        parts.rotate_left(usize::from(changing) % 3);
+        let last = if changing % 2 == 0 { Vec::new() } else { extension(41, &[changing; 50]) };
+        message(&[parts.concat(), last].concat())
+    }
+
+    fn full() -> Vec<u8> {
+        offer(0)
+    }
+
+    fn parsed(bytes: &[u8]) -> ClientHello {
+        match read(bytes) {
+            Read::Complete(hello) => hello,
+            other => panic!("{other:?}"),
+        }
     }
 
     fn noted() -> ClientHello {
         ClientHello {
             server_name: Some("api.example.com".into()),
-            alpn: vec!["**".into(), "h2".into(), "http/1.1".into()],
+            alpn: vec!["h2".into(), "http/1.1".into()],
+            versions: vec![TLS_1_3, TLS_1_2],
+            cipher_suites: vec![0x1301],
+            groups: vec![0x11ec, 0x1d],
+            key_shares: vec![0x11ec],
+            signature_schemes: vec![0x0403, 0x0804],
+            ..parsed(&records(&full(), 9999))
         }
+    }
+
+    #[test]
+    fn a_client_is_known_again_by_what_it_offers_and_not_by_what_changes() {
+        let fingerprints: Vec<_> = (0..6).map(|n| parsed(&records(&offer(n), 9999)).fingerprint).collect();
+        assert!(fingerprints.iter().all(|other| *other == fingerprints[0]), "{fingerprints:?}");
+        let other = message(&extension(13, &vector(2, &[4, 3, 8, 5])));
+        assert_ne!(parsed(&records(&other, 999)).fingerprint, fingerprints[0]);
+    }
+
+    #[test]
+    fn a_hello_without_versions_offers_tls_1_2_unless_it_is_older() {
+        let mut old = message(&[]);
+        assert_eq!(parsed(&records(&old, 999)).versions, [TLS_1_2]);
+        old[5] = 1; // TLS 1.0
+        assert!(parsed(&records(&old, 999)).versions.is_empty());
     }
 
     #[test]
@@ -209,9 +333,11 @@ mod tests {
 
     #[test]
     fn a_hello_without_extensions_or_without_a_usable_name_has_none() {
-        assert_eq!(read(&records(&message(&[]), 999)), Read::Complete(ClientHello::default()));
+        let bare = parsed(&records(&message(&[]), 999));
+        assert_eq!((bare.server_name, bare.strange_name), (None, false));
         let names = vector(2, &[&[HOST_NAME][..], &vector(2, b"no host\0")].concat());
-        assert_eq!(read(&records(&message(&extension(0, &names)), 999)), Read::Complete(ClientHello::default()));
+        let strange = parsed(&records(&message(&extension(0, &names)), 999));
+        assert_eq!((strange.server_name, strange.strange_name), (None, true));
     }
 
     #[test]
