@@ -14,7 +14,7 @@ help:
 	@echo "make test      the tests of every change, after installing what they need"
 	@echo "make test-all  the same and what is slower"
 	@echo "make lint      format, clippy, rustdoc, shellcheck"
-	@echo "make bench     what a request costs: the sidecar beside haproxy and Envoy"
+	@echo "make bench     what a request costs: the sidecar beside haproxy, Envoy and mitmproxy"
 	@echo "make fuzz      every parser against libFuzzer, FUZZ_SECONDS each (30); needs cargo-fuzz and the nightly toolchain"
 
 demo: system-demo $(LIBRARIES)
@@ -40,8 +40,8 @@ lint:
 	@if command -v cargo-deny >/dev/null; then cargo deny check; else echo "cargo-deny is not installed: deny.toml was not checked"; fi
 
 # Narrowed by LOADS=h1,h2c,… PEERS=relay,sidecar-on,… ROUNDS=3 SECONDS=3; see docs/benchmarks.md.
-bench: $(TOOLS)/envoy.stamp
-	.ci/system-packages haproxy nginx wrk h2load curl iptables ip ss taskset
+bench: $(TOOLS)/envoy.stamp $(TOOLS)/mitmproxy.stamp
+	.ci/system-packages haproxy nginx wrk h2load curl iptables ip tc ss taskset
 	LOADS="$(LOADS)" PEERS="$(PEERS)" ROUNDS="$(ROUNDS)" SECONDS="$(SECONDS)" cargo bench --locked --bench load
 
 # `cargo install cargo-fuzz`. What is found is kept under fuzz/artifacts/, the corpus under fuzz/corpus/.
@@ -60,7 +60,7 @@ tools: system-tests $(LIBRARIES)
 system-tests:
 	.ci/system-packages $(FOR_TESTS)
 
-$(LIBRARIES) $(TOOLS)/envoy.stamp: | system-demo
+$(LIBRARIES) $(TOOLS)/envoy.stamp $(TOOLS)/mitmproxy.stamp: | system-demo
 
 $(TOOLS)/venv.stamp: tests/it/requirements.txt examples/demo/requirements.txt
 	mkdir -p $(TOOLS)
@@ -72,6 +72,12 @@ $(TOOLS)/envoy.stamp: benches/load/requirements.txt
 	mkdir -p $(TOOLS)
 	$(PYTHON) -m venv $(TOOLS)/envoy
 	$(TOOLS)/envoy/bin/pip install --quiet --disable-pip-version-check -r benches/load/requirements.txt
+	touch $@
+
+$(TOOLS)/mitmproxy.stamp: benches/load/mitmproxy.txt
+	mkdir -p $(TOOLS)
+	$(PYTHON) -m venv $(TOOLS)/mitmproxy
+	$(TOOLS)/mitmproxy/bin/pip install --quiet --disable-pip-version-check -r benches/load/mitmproxy.txt
 	touch $@
 
 $(TOOLS)/node.stamp: examples/demo/agent-node/package.json examples/demo/agent-node/package-lock.json

@@ -3,6 +3,8 @@
 //! Two runtimes: the data plane's workers, and one thread for the telemetry plane, which outlives the data plane by the
 //! time that the last spans need.
 
+mod harden;
+mod interception;
 mod operators;
 
 use std::io;
@@ -30,11 +32,13 @@ use crate::reload::Reload;
 use crate::stack::Settings;
 use crate::telemetry::{LogFilter, Metrics};
 use crate::{otlp, trace};
+use interception::Interception;
 use operators::Operators;
 
 /// Runs the sidecar until SIGTERM or SIGINT, then drains.
 pub fn run(assembled: &Assembled, log: LogFilter) -> io::Result<()> {
     let config = &assembled.config;
+    harden::harden()?;
     raise_open_files();
     let connector = Connector { mark: config.mark };
     connector.check().map_err(|error| {
@@ -55,7 +59,9 @@ pub fn run(assembled: &Assembled, log: LogFilter) -> io::Result<()> {
     let operators = Operators::new(assembled, metrics.clone(), budget.clone(), log);
     info!(limit = memory.limit, "memory limit");
     let telemetry = TelemetryPlane::start(config, source, metrics.clone(), (budget.clone(), memory))?;
+    let interception = Interception::start(config, budget.clone(), metrics.clone())?;
     let proxy = Proxy {
+        interceptor: interception.as_ref().map(|interception| interception.interceptor.clone()),
         connector,
         guard: Arc::new(LoopGuard::new(config.own_ports.clone())),
         settings: Arc::new(Settings {
@@ -76,14 +82,19 @@ pub fn run(assembled: &Assembled, log: LogFilter) -> io::Result<()> {
         .thread_name("proxy")
         .enable_all()
         .build()?;
-    let outcome = runtime.block_on(data_plane(assembled, proxy, operators));
+    let outcome = runtime.block_on(data_plane(assembled, proxy, operators, interception));
     // Ends what is left after the deadline: its spans go to the sink as it drops.
     runtime.shutdown_timeout(Duration::from_secs(1));
     telemetry.stop(config.flush_timeout);
     outcome
 }
 
-async fn data_plane(assembled: &Assembled, proxy: Proxy, mut operators: Operators) -> io::Result<()> {
+async fn data_plane(
+    assembled: &Assembled,
+    proxy: Proxy,
+    mut operators: Operators,
+    interception: Option<Interception>,
+) -> io::Result<()> {
     let config = &assembled.config;
     // Before anything is served: a SIGTERM from now on drains, for PID 1 too, which has no default action.
     let mut terminate = signal(SignalKind::terminate())?;
@@ -100,6 +111,9 @@ async fn data_plane(assembled: &Assembled, proxy: Proxy, mut operators: Operator
     let reload = Reload::new(config.rules_file.clone(), proxy.settings.policies.clone(), proxy.metrics.clone())?;
     operators.on_reload(reload.hook());
     tokio::spawn(reload.run());
+    if let Some(interception) = interception {
+        tokio::spawn(interception.watch());
+    }
     operators.start(assembled)?;
     let abort = CancellationToken::new();
     let connections = TaskTracker::new();

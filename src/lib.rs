@@ -23,6 +23,7 @@ pub mod cli;
 pub mod config;
 pub mod detect;
 pub mod exporters;
+pub mod files;
 pub mod http1;
 pub mod net;
 pub mod otlp;

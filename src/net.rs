@@ -35,6 +35,23 @@ pub struct Target {
     pub peer_address: Arc<str>,
     /// Inside a tunnel: the port asked for.
     pub port: u16,
+    /// What was agreed with upstream, where TLS is intercepted.
+    pub tls: Option<Arc<Session>>,
+}
+
+/// A TLS session with upstream.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Session {
+    /// `1.2` or `1.3`.
+    pub version: &'static str,
+    /// By its IANA name.
+    pub cipher: &'static str,
+    /// Whether it continues an earlier one.
+    pub resumed: bool,
+    /// The protocol that upstream chose, if it was asked.
+    pub alpn: Option<String>,
+    /// The name that upstream has proved to be; `None` if it has proved its address.
+    pub server_name: Option<Box<str>>,
 }
 
 impl Target {
@@ -42,7 +59,7 @@ impl Target {
     pub fn outbound(original: SocketAddr) -> Self {
         let address: Arc<str> = original.ip().to_string().into();
         let (peer, peer_address, port) = (original, address.clone(), original.port());
-        Self { direction: Direction::Outbound, original, address, peer, peer_address, port }
+        Self { direction: Direction::Outbound, original, address, peer, peer_address, port, tls: None }
     }
 
     /// The target of an inbound connection from `client`.
@@ -68,14 +85,37 @@ impl Target {
         // No name is longer (RFC 1035, section 2.3.4).
         let end = (0..=host.len().min(255)).rev().find(|end| host.is_char_boundary(*end));
         let host = host.get(..end.unwrap_or(0)).unwrap_or_default();
-        Self { address: host.into(), port: port.parse().unwrap_or(self.port), ..self.clone() }
+        Self { address: host.into(), port: port.parse().unwrap_or(self.port), tls: None, ..self.clone() }
+    }
+
+    /// The same, with what was agreed with upstream.
+    pub fn secured(&self, session: Session) -> Self {
+        Self { tls: Some(Arc::new(session)), ..self.clone() }
+    }
+
+    /// The name that upstream has proved to be.
+    pub fn verified_name(&self) -> Option<&str> {
+        self.tls.as_ref().and_then(|session| session.server_name.as_deref())
+    }
+
+    /// `http` or `https`.
+    pub fn scheme(&self) -> &'static str {
+        if self.tls.is_some() { "https" } else { "http" }
     }
 }
 
-/// A stream that can end with a reset instead of a close.
+/// A stream that can end in more ways than by a close.
 pub trait Abort {
     /// The close that follows will send RST.
     fn abort(&self);
+
+    /// Whether the far side's end came without the announcement that its protocol has for it: TLS's `close_notify`.
+    fn was_cut(&self) -> bool {
+        false
+    }
+
+    /// Our end will come without one.
+    fn cut(&mut self) {}
 }
 
 impl Abort for TcpStream {

@@ -11,7 +11,7 @@ use http::HeaderName;
 pub use current::{Policies, Reader};
 pub use own_telemetry::telemetry;
 
-use crate::config::rules::{Action, ExternalContext, Matcher, Rules};
+use crate::config::rules::{Action, ClientCertificateRule, ExternalContext, Matcher, RootsRule, Rules};
 use crate::net::Direction;
 
 /// A call, as far as rules look at it.
@@ -108,6 +108,39 @@ impl Policy {
             })
     }
 
+    /// Whether a rule says that a TLS connection is intercepted or left alone; `None`: none is about it. By the name that the
+    /// client asks for: nothing is verified yet.
+    pub fn intercepts(&self, name: Option<&str>, address: IpAddr, port: u16) -> Option<bool> {
+        let name = name.map(bare_host);
+        let mut rules = self.rules.intercept.iter();
+        rules.find(|rule| reaches(&rule.matcher, name, address, port)).map(|rule| rule.intercept)
+    }
+
+    /// Which of [`Policy::roots`] count for a server, beside those that count for all. By the name that its certificate has to
+    /// prove. Two servers for which the same ones count are verified in the same way.
+    pub fn roots_for(&self, name: Option<&str>, address: IpAddr) -> impl Iterator<Item = usize> {
+        let name = name.map(bare_host);
+        let rules = self.rules.roots.iter().enumerate();
+        rules.filter(move |(_, rule)| serves(&rule.matcher, name, address)).map(|(index, _)| index)
+    }
+
+    /// Which of [`Policy::client_certificates`] is shown to a server that asks for one. By the name that its certificate has
+    /// to prove.
+    pub fn client_certificate_for(&self, name: Option<&str>, address: IpAddr) -> Option<usize> {
+        let name = name.map(bare_host);
+        self.rules.client_certificates.iter().position(|rule| serves(&rule.matcher, name, address))
+    }
+
+    /// Authorities that are trusted for some servers.
+    pub fn roots(&self) -> &[RootsRule] {
+        &self.rules.roots
+    }
+
+    /// Who we are to some servers.
+    pub fn client_certificates(&self) -> &[ClientCertificateRule] {
+        &self.rules.client_certificates
+    }
+
     /// What a context that comes from outside is worth.
     pub fn external_context(&self) -> ExternalContext {
         self.rules.context
@@ -139,10 +172,19 @@ impl Policy {
 
 fn matches(matcher: &Matcher, call: &Subject<'_>, host: Option<&str>) -> bool {
     matcher.direction.is_none_or(|direction| direction == call.direction)
-        && matcher.port.is_none_or(|ports| ports.contains(call.port))
         && matcher.method.as_ref().is_none_or(|method| method == call.method)
         && matcher.path.as_ref().is_none_or(|path| path.matches(call.path))
-        && matcher.address.is_none_or(|network| network.contains(call.address))
+        && reaches(matcher, host, call.address, call.port)
+}
+
+/// What a rule says of a connection.
+fn reaches(matcher: &Matcher, host: Option<&str>, address: IpAddr, port: u16) -> bool {
+    matcher.port.is_none_or(|ports| ports.contains(port)) && serves(matcher, host, address)
+}
+
+/// What a rule says of a server.
+fn serves(matcher: &Matcher, host: Option<&str>, address: IpAddr) -> bool {
+    matcher.address.is_none_or(|network| network.contains(address))
         && matcher.host.as_ref().is_none_or(|pattern| host.is_some_and(|host| pattern.matches(host)))
 }
 

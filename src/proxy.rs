@@ -2,26 +2,34 @@
 
 mod http1;
 mod http2;
+mod intercept;
 mod opaque;
 mod relay;
 
+use std::future::poll_fn;
 use std::io;
+use std::mem::MaybeUninit;
 use std::net::SocketAddr;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Poll, ready};
 use std::time::SystemTime;
 
 use bytes::BytesMut;
-use tokio::io::Interest;
+use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{debug, error, warn};
 
+use self::intercept::Inside;
 use crate::check;
+use crate::detect::client_hello::ClientHello;
 use crate::detect::{self, Protocol, Reason};
 use crate::net::{self, Abort, Connector, Direction, Loop, LoopGuard, Target};
 use crate::stack::{Context, Settings};
 use crate::telemetry::Metrics;
+use crate::tls::Interceptor;
 
 /// What every connection needs.
 #[derive(Clone, Debug)]
@@ -32,6 +40,8 @@ pub struct Proxy {
     pub guard: Arc<LoopGuard>,
     /// What all calls share.
     pub settings: Arc<Settings>,
+    /// Intercepts TLS.
+    pub interceptor: Option<Arc<Interceptor>>,
     /// Counts connections.
     pub metrics: Arc<Metrics>,
     /// Runs what a connection leaves behind: HTTP/2 streams.
@@ -78,7 +88,7 @@ pub async fn serve(proxy: &Proxy, direction: Direction, client: TcpStream, peer:
     }
 }
 
-async fn forward(proxy: &Proxy, mut client: TcpStream, target: Target) -> io::Result<()> {
+async fn forward(proxy: &Proxy, client: TcpStream, target: Target) -> io::Result<()> {
     let original = target.original;
     client.set_nodelay(true)?;
     net::keep_alive(&socket2::SockRef::from(&client))?;
@@ -94,7 +104,7 @@ async fn forward(proxy: &Proxy, mut client: TcpStream, target: Target) -> io::Re
             return gone.map(|_| ());
         }
     };
-    let mut upstream = match connected {
+    let upstream = match connected {
         Ok(upstream) => upstream,
         Err(error) => {
             proxy.metrics.detected.inc("refused");
@@ -103,19 +113,55 @@ async fn forward(proxy: &Proxy, mut client: TcpStream, target: Target) -> io::Re
             return Err(error);
         }
     };
-    let mut read = Read::default();
+    let outcome = converse(proxy, &mut context, begun, (client, upstream), Read::default(), None).await?;
+    if let Outcome::Tls(found) = outcome {
+        proxy.metrics.detected.inc("tls");
+        Box::pin(intercept::serve(proxy, &context, begun, *found)).await?;
+    }
+    drop(own);
+    Ok(())
+}
+
+/// How a conversation ended.
+enum Outcome<C, U> {
+    /// To its last byte.
+    Ended,
+    /// What follows is TLS.
+    Tls(Box<Tls<C, U>>),
+}
+
+/// A connection whose client begins a TLS handshake.
+struct Tls<C, U> {
+    hello: ClientHello,
+    client: C,
+    upstream: U,
+    read: Read,
+}
+
+/// Both sides of a connection, or of what is `inside` its TLS, from their first bytes on.
+async fn converse<C: Side, U: Side>(
+    proxy: &Proxy,
+    context: &mut Context,
+    begun: SystemTime,
+    (mut client, mut upstream): (C, U),
+    mut read: Read,
+    inside: Option<&Arc<Inside>>,
+) -> io::Result<Outcome<C, U>> {
     for _ in 0..MAX_TUNNELS {
-        let Some(protocol) = detect(proxy, &context, begun, (&client, &upstream), &mut read).await? else {
-            return Ok(());
+        let found = detect(proxy, context, begun, (&mut client, &mut upstream), &mut read, inside).await?;
+        let Some(protocol) = found else { break };
+        debug!(original = %context.target.original, ?protocol, "detected");
+        let protocol = match protocol {
+            Protocol::Tls(hello) => return Ok(Outcome::Tls(Box::new(Tls { hello, client, upstream, read }))),
+            other => other,
         };
-        debug!(%original, ?protocol, "detected");
         let Read { client: from_client, upstream: from_upstream } = std::mem::take(&mut read);
         let (from_client, from_upstream) = (from_client.freeze(), from_upstream.freeze());
         match protocol {
             Protocol::Http1 => {
                 proxy.metrics.detected.inc("http1");
                 let (client, upstream) = ((&mut client, from_client), (&mut upstream, from_upstream));
-                match http1::serve(&context, client, upstream, &proxy.drain).await {
+                match http1::serve(context, client, upstream, &proxy.drain).await {
                     // What is inside a tunnel is a conversation of its own.
                     Some(tunnel) => {
                         context.target = Arc::new(context.target.through(&tunnel.authority));
@@ -127,24 +173,26 @@ async fn forward(proxy: &Proxy, mut client: TcpStream, target: Target) -> io::Re
             }
             Protocol::Http2 => {
                 proxy.metrics.detected.inc("http2");
-                Box::pin(http2::serve(proxy, &context, (client, from_client), (upstream, from_upstream))).await;
-            }
-            Protocol::Tls(hello) => {
-                proxy.metrics.detected.inc("tls");
-                let (client, upstream) = ((&mut client, from_client), (&mut upstream, from_upstream));
-                opaque::pass(&context, Reason::Tls, Some(&hello), begun, client, upstream).await;
+                Box::pin(http2::serve(proxy, context, inside, (client, from_client), (upstream, from_upstream))).await;
+                break;
             }
             Protocol::Opaque(reason) => {
                 proxy.metrics.detected.inc("opaque");
+                let name = context.target.verified_name().map(str::to_owned);
                 let (client, upstream) = ((&mut client, from_client), (&mut upstream, from_upstream));
-                opaque::pass(&context, reason, None, begun, client, upstream).await;
+                opaque::pass(context, reason.as_str(), name.as_deref(), None, begun, client, upstream).await;
+                break;
             }
+            Protocol::Tls(_) => break,
         }
-        break;
     }
-    drop(own);
-    Ok(())
+    Ok(Outcome::Ended)
 }
+
+/// One side of a connection.
+trait Side: AsyncRead + AsyncWrite + Abort + Unpin + Send + 'static {}
+
+impl<S: AsyncRead + AsyncWrite + Abort + Unpin + Send + 'static> Side for S {}
 
 /// What was read of a connection before its protocol was known.
 #[derive(Default)]
@@ -153,13 +201,14 @@ struct Read {
     upstream: BytesMut,
 }
 
-/// Waits for who speaks first and what they say. `None` if we are to stop before anyone has.
-async fn detect(
+/// Waits for who speaks first and what they say. `None` if there is nothing more to do.
+async fn detect<C: Side, U: Side>(
     proxy: &Proxy,
     context: &Context,
     begun: SystemTime,
-    (client, upstream): (&TcpStream, &TcpStream),
+    (client, upstream): (&mut C, &mut U),
     read: &mut Read,
+    inside: Option<&Arc<Inside>>,
 ) -> io::Result<Option<Protocol>> {
     let (from_client, from_upstream) = (&mut read.client, &mut read.upstream);
     // Inside a tunnel both may have spoken already.
@@ -175,9 +224,16 @@ async fn detect(
             biased;
             // A reset before anything was understood: both sides are closed by their drop, the other one by reset.
             read = read_some(client, from_client) => match read {
-                Ok(0) => break Protocol::Opaque(Reason::ClosedEarly),
+                Ok(0) => {
+                    if from_client.is_empty() { inside.inspect(|inside| inside.left_without_a_word(proxy)); }
+                    break Protocol::Opaque(Reason::ClosedEarly)
+                }
                 Ok(_) => if let Some(protocol) = detect::client(from_client) { break protocol },
-                Err(error) => { upstream.abort(); return Err(error) }
+                Err(error) => {
+                    if from_client.is_empty() { inside.inspect(|inside| inside.left_without_a_word(proxy)); }
+                    upstream.abort();
+                    return Err(error)
+                }
             },
             read = read_some(upstream, from_upstream), if upstream_decides => match read {
                 Ok(0) => break Protocol::Opaque(Reason::ClosedEarly),
@@ -199,15 +255,15 @@ async fn detect(
 }
 
 /// Takes memory only when there is something to read. Nothing is lost when this is dropped while it waits.
-async fn read_some(stream: &TcpStream, buffer: &mut BytesMut) -> io::Result<usize> {
-    loop {
-        stream.readable().await?;
-        buffer.reserve(FIRST_READ);
-        match stream.try_read_buf(buffer) {
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-            read => return read,
-        }
-    }
+async fn read_some<S: AsyncRead + Unpin>(stream: &mut S, buffer: &mut BytesMut) -> io::Result<usize> {
+    poll_fn(|cx| {
+        let mut space = [MaybeUninit::uninit(); FIRST_READ];
+        let mut read = ReadBuf::uninit(&mut space);
+        ready!(Pin::new(&mut *stream).poll_read(cx, &mut read))?;
+        buffer.extend_from_slice(read.filled());
+        Poll::Ready(Ok(read.filled().len()))
+    })
+    .await
 }
 
 fn report_loop(why: Loop, original: SocketAddr) {

@@ -58,13 +58,8 @@ impl Context {
     /// The record of a connection, or of the part of one, that passes unread: if it is to be recorded. `name` is the server's
     /// where it was seen.
     pub fn passed_through(&self, reason: &'static str, name: Option<&str>, begun: SystemTime) -> Option<ActiveSpan> {
-        let target = &self.target;
         self.records_connection(name).then(|| {
-            let title = match name {
-                Some(name) => format!("connect {name}:{}", target.port),
-                None => format!("connect {}", target.authority()),
-            };
-            let mut span = self.connection_span(title, name);
+            let mut span = self.connection_span(self.title(name), name);
             span.start = begun;
             span.push(semconv::SIDETRACE_PASSTHROUGH_REASON, reason);
             ActiveSpan::new(span, self.settings.sink.clone())
@@ -93,6 +88,16 @@ impl Context {
             let mut span = self.connection_span(format!("connect {}", self.target.authority()), None);
             span.start = begun;
             span.fail(io_error_type(error));
+            ActiveSpan::new(span, self.settings.sink.clone()).conclude(End::Refused);
+        }
+    }
+
+    /// The record of a connection whose client did not trust the certificate that it was shown. `name` is the server's.
+    pub fn distrusted(&self, name: Option<&str>, why: &'static str, begun: SystemTime) {
+        if self.records_connection(name) {
+            let mut span = self.connection_span(self.title(name), name);
+            span.start = begun;
+            span.fail(why);
             ActiveSpan::new(span, self.settings.sink.clone()).conclude(End::Refused);
         }
     }
@@ -136,6 +141,13 @@ impl Context {
         };
         self.settings.metrics.unrecorded.inc(reason);
         false
+    }
+
+    fn title(&self, name: Option<&str>) -> String {
+        match name {
+            Some(name) => format!("connect {name}:{}", self.target.port),
+            None => format!("connect {}", self.target.authority()),
+        }
     }
 
     fn connection_span(&self, title: String, name: Option<&str>) -> Span {

@@ -66,7 +66,7 @@ impl Connection {
 }
 
 /// Of head and body, once the head is there.
-fn length(answer: &[u8]) -> Option<usize> {
+pub(crate) fn length(answer: &[u8]) -> Option<usize> {
     let head = answer.windows(4).position(|window| window == b"\r\n\r\n")? + 4;
     let text = std::str::from_utf8(&answer[..head]).unwrap();
     let body = text.lines().find_map(|line| {

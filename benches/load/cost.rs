@@ -6,6 +6,8 @@ use std::process::Command;
 use nix::sched::{CpuSet, sched_setaffinity};
 use nix::unistd::Pid;
 
+use super::report::Figures;
+
 /// Processor time until now.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Cpu {
@@ -87,6 +89,20 @@ pub(crate) fn memory(id: u32) -> (f64, f64) {
         pss += kib("Pss:");
     }
     (rss, pss)
+}
+
+/// What `count` of something made a process grow by: each, by RSS and by PSS, under these two names.
+pub(crate) fn growth(
+    figures: &mut Figures,
+    names: [&'static str; 2],
+    before: (f64, f64),
+    after: (f64, f64),
+    count: usize,
+) {
+    figures.insert("rss_before_kib", before.0);
+    figures.insert("rss_after_kib", after.0);
+    figures.insert(names[0], (after.0 - before.0) / count as f64);
+    figures.insert(names[1], (after.1 - before.1) / count as f64);
 }
 
 /// This process and all that it starts run on this core alone, until told otherwise, and before what else wants to run.

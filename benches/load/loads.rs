@@ -5,10 +5,10 @@ use std::time::{Duration, Instant};
 use super::clients::Connection;
 use super::cost::{self, Cpu};
 use super::origins::CROWD;
-use super::peers::Protocol;
+use super::peers::{Peer, Protocol};
 use super::report::{Column, Figures};
 use super::world::{ADDRESS, Agent, HTTP1, HTTP2};
-use super::{clients, open_loop, origins, sse};
+use super::{clients, open_loop, origins, sse, tls};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Load {
@@ -23,6 +23,14 @@ pub(crate) enum Load {
     Sse,
     Idle,
     IdleInTurn,
+    TlsKeepAlive,
+    TlsNewConnections,
+    TlsResumed,
+    TlsHttp2,
+    TlsDownload,
+    TlsIdle,
+    TlsNames,
+    RoundTrips,
 }
 
 /// What a run did.
@@ -36,14 +44,15 @@ pub(crate) struct Done {
 }
 
 /// What was measured in a window.
-struct Measured {
-    units: u64,
-    calls: u64,
-    cut: u64,
+#[derive(Debug)]
+pub(crate) struct Measured {
+    pub(crate) units: u64,
+    pub(crate) calls: u64,
+    pub(crate) cut: u64,
 }
 
 impl Load {
-    pub(crate) const ALL: [Self; 11] = [
+    pub(crate) const ALL: [Self; 19] = [
         Self::KeepAlive,
         Self::NewConnections,
         Self::H2c,
@@ -55,6 +64,14 @@ impl Load {
         Self::Sse,
         Self::Idle,
         Self::IdleInTurn,
+        Self::TlsKeepAlive,
+        Self::TlsNewConnections,
+        Self::TlsResumed,
+        Self::TlsHttp2,
+        Self::TlsDownload,
+        Self::TlsIdle,
+        Self::TlsNames,
+        Self::RoundTrips,
     ];
 
     pub(crate) fn name(self) -> &'static str {
@@ -70,6 +87,14 @@ impl Load {
             Self::Sse => "sse",
             Self::Idle => "idle",
             Self::IdleInTurn => "idle-in-turn",
+            Self::TlsKeepAlive => "tls",
+            Self::TlsNewConnections => "tls-conn",
+            Self::TlsResumed => "tls-resume",
+            Self::TlsHttp2 => "tls-h2",
+            Self::TlsDownload => "tls-down",
+            Self::TlsIdle => "tls-idle",
+            Self::TlsNames => "tls-names",
+            Self::RoundTrips => "round-trips",
         }
     }
 
@@ -94,6 +119,22 @@ impl Load {
             Self::IdleInTurn => {
                 "1,000 idle connections, each has made one request, one after the other: who pools has one upstream (own client, nginx)"
             }
+            Self::TlsKeepAlive => "TLS, HTTP/1.1 keep-alive, 50 connections, 1 KiB answers (own client and origin)",
+            Self::TlsNewConnections => {
+                "TLS, new connection per request, the client resumes nothing, 50 at a time (own client and origin)"
+            }
+            Self::TlsResumed => {
+                "TLS, new connection per request, the client resumes its sessions, 50 at a time (own client and origin)"
+            }
+            Self::TlsHttp2 => "TLS, HTTP/2, 4 connections x 32 streams, 1 KiB answers (h2load, own origin)",
+            Self::TlsDownload => "TLS, 1 GiB down, HTTP/1.1 (curl, own origin)",
+            Self::TlsIdle => {
+                "TLS, 1,000 idle connections, each has made one request, all at the same time (own client and origin)"
+            }
+            Self::TlsNames => "TLS, 1,000 names, a connection to each, closed again (own client and origin)",
+            Self::RoundTrips => {
+                "TLS, time from connect to answer in round trips of 20 ms between proxy and server (own client and origin)"
+            }
         }
     }
 
@@ -101,9 +142,10 @@ impl Load {
     pub(crate) fn unit(self) -> &'static str {
         match self {
             Self::GrpcStream => "message",
-            Self::Download | Self::Upload => "GiB",
+            Self::Download | Self::Upload | Self::TlsDownload => "GiB",
             Self::Sse => "chunk",
-            Self::Idle | Self::IdleInTurn => "connection",
+            Self::Idle | Self::IdleInTurn | Self::TlsIdle | Self::RoundTrips => "connection",
+            Self::TlsNames => "name",
             _ => "request",
         }
     }
@@ -111,8 +153,10 @@ impl Load {
     /// The figure that is compared with other peers', and how it is headed.
     pub(crate) fn key(self) -> Column {
         match self {
-            Self::Download | Self::Upload => Column("ms_per_gib", "proxy CPU ms/GiB", 0),
-            Self::Idle | Self::IdleInTurn => Column("kib_per_connection", "KiB/connection", 1),
+            Self::Download | Self::Upload | Self::TlsDownload => Column("ms_per_gib", "proxy CPU ms/GiB", 0),
+            Self::Idle | Self::IdleInTurn | Self::TlsIdle => Column("kib_per_connection", "KiB/connection", 1),
+            Self::TlsNames => Column("kib_per_name", "KiB/name", 1),
+            Self::RoundTrips => Column("tls13_cold_rtt", "TLS 1.3, first to a name", 2),
             Self::Sse => Column("cpu_us", "proxy CPU us/chunk", 1),
             Self::GrpcStream => Column("cpu_us", "proxy CPU us/message", 1),
             _ => Column("cpu_us", "proxy CPU us/request", 1),
@@ -128,17 +172,36 @@ impl Load {
                 Column("p99_us", "p99 us", 0),
                 Column("p999_us", "p99.9 us", 0),
             ],
-            Self::Download | Self::Upload => &[Column("rate", "GiB/s", 2)],
+            Self::Download | Self::Upload | Self::TlsDownload => &[Column("rate", "GiB/s", 2)],
             Self::Sse => &[
                 Column("p50_us", "p50 us", 0),
                 Column("p99_us", "p99 us", 0),
                 Column("writes", "writes", 0),
                 Column("reads", "reads", 0),
             ],
-            Self::Idle | Self::IdleInTurn => &[
+            Self::Idle | Self::IdleInTurn | Self::TlsIdle => &[
                 Column("rss_before_kib", "RSS KiB", 0),
                 Column("rss_after_kib", "with 1,000", 0),
                 Column("pss_kib_per_connection", "PSS KiB/conn.", 1),
+            ],
+            Self::TlsNames => &[
+                Column("rss_before_kib", "RSS KiB", 0),
+                Column("rss_after_kib", "after 1,000", 0),
+                Column("pss_kib_per_name", "PSS KiB/name", 1),
+            ],
+            Self::TlsNewConnections | Self::TlsResumed => &[
+                Column("user_us", "of it user", 1),
+                Column("rate", "/s", 0),
+                Column("resumed_percent", "resumed %", 0),
+                Column("upstream_handshakes", "upstream/req.", 2),
+                Column("upstream_resumed_percent", "of it res. %", 0),
+            ],
+            Self::RoundTrips => &[
+                Column("tls13_warm_rtt", "1.3 resumed", 2),
+                Column("tls12_cold_rtt", "TLS 1.2", 2),
+                Column("tls12_warm_rtt", "1.2 resumed", 2),
+                Column("resumed_percent", "resumed %", 0),
+                Column("upstream_resumed_percent", "upstr. res. %", 0),
             ],
             _ => &[Column("user_us", "of it user", 1), Column("rate", "/s", 0)],
         }
@@ -147,7 +210,30 @@ impl Load {
     pub(crate) fn protocol(self) -> Protocol {
         match self {
             Self::H2c | Self::GrpcUnary | Self::GrpcStream => Protocol::Http2,
+            Self::TlsKeepAlive
+            | Self::TlsNewConnections
+            | Self::TlsResumed
+            | Self::TlsHttp2
+            | Self::TlsDownload
+            | Self::TlsIdle
+            | Self::TlsNames
+            | Self::RoundTrips => Protocol::Tls,
             _ => Protocol::Http1,
+        }
+    }
+
+    /// What a peer does not do, or what says nothing about it, is left out. mitmproxy costs so much that one round is
+    /// enough.
+    pub(crate) fn measures(self, peer: Peer, round: usize) -> bool {
+        let tls = self.protocol() == Protocol::Tls;
+        match peer {
+            Peer::HaproxyHttp => !tls,
+            Peer::SidecarSpliced => tls,
+            Peer::Mitmproxy => matches!(self, Self::TlsKeepAlive | Self::TlsNewConnections) && round == 1,
+            Peer::SidecarOff | Peer::SidecarOn => true,
+            Peer::Direct | Peer::Relay => self != Self::TlsNames,
+            // Its certificate is the same for every name, and it has an upstream connection before it is asked again.
+            Peer::EnvoyOff | Peer::EnvoyOn => !matches!(self, Self::TlsNames | Self::RoundTrips),
         }
     }
 
@@ -161,23 +247,24 @@ impl Load {
             Self::IdleInTurn => idle_run(agent, proxy, || clients::idle(CROWD)),
             Self::KeepAlive => warmed(proxy, seconds, |seconds| wrk(agent, seconds, &[])),
             Self::NewConnections => warmed(proxy, seconds, |seconds| wrk(agent, seconds, &["-H", "Connection: close"])),
-            Self::H2c => warmed(proxy, seconds, |seconds| h2load(agent, seconds, HTTP2, "/", &[])),
+            Self::H2c => warmed(proxy, seconds, |seconds| h2load(agent, seconds, &url(HTTP2, "/"), &[])),
             Self::GrpcUnary => warmed(proxy, seconds, |seconds| {
                 let message = agent.file("message");
                 let call =
                     ["-d", message.to_str().unwrap(), "-H", "content-type: application/grpc", "-H", "te: trailers"];
-                h2load(agent, seconds, origins::GRPC, "/bench.Bench/Unary", &call)
+                h2load(agent, seconds, &url(origins::GRPC, "/bench.Bench/Unary"), &call)
             }),
             Self::GrpcStream => warmed(proxy, seconds, |seconds| {
                 let (messages, calls) = agent.netns.enter(move || clients::ping_pong(4, 8, seconds));
                 Measured { units: messages, calls, cut: 0 }
             }),
+            other => tls::run(other, agent, proxy, seconds),
         }
     }
 }
 
 /// One second that does not count, then the window.
-fn warmed(proxy: Option<u32>, seconds: u32, load: impl Fn(u32) -> Measured) -> Done {
+pub(crate) fn warmed(proxy: Option<u32>, seconds: u32, mut load: impl FnMut(u32) -> Measured) -> Done {
     let warm = load(1);
     let (measured, mut done) = window(proxy, || load(seconds));
     done.calls += warm.calls;
@@ -200,8 +287,12 @@ fn window(proxy: Option<u32>, load: impl FnOnce() -> Measured) -> (Measured, Don
     (measured, done)
 }
 
+fn url(port: u16, path: &str) -> String {
+    format!("http://{ADDRESS}:{port}{path}")
+}
+
 fn wrk(agent: &Agent<'_>, seconds: u32, more: &[&str]) -> Measured {
-    let (url, duration) = (format!("http://{ADDRESS}:{HTTP1}/"), format!("{seconds}s"));
+    let (url, duration) = (url(HTTP1, "/"), format!("{seconds}s"));
     let mut command = vec!["wrk", "-t1", "-c", "50", "-d", &duration];
     command.extend(more);
     command.push(&url);
@@ -214,12 +305,13 @@ fn wrk(agent: &Agent<'_>, seconds: u32, more: &[&str]) -> Measured {
     Measured { units: requests, calls: requests, cut: 50 + 1 }
 }
 
-fn h2load(agent: &Agent<'_>, seconds: u32, port: u16, path: &str, more: &[&str]) -> Measured {
-    let (url, duration) = (format!("http://{ADDRESS}:{port}{path}"), seconds.to_string());
+pub(crate) fn h2load(agent: &Agent<'_>, seconds: u32, url: &str, more: &[&str]) -> Measured {
+    let duration = seconds.to_string();
     let mut command = vec!["h2load", "-t1", "-c4", "-m32", "-D", &duration];
     command.extend(more);
-    command.push(&url);
+    command.push(url);
     let said = agent.client(&command);
+    assert!(said.contains("Application protocol: h2"), "{said}");
     // requests: 9 total, 9 started, 9 done, 9 succeeded, 0 failed, 0 errored, 0 timeout
     let line = said.lines().find(|line| line.starts_with("requests:")).unwrap();
     let number = |what: &str| -> u64 {
@@ -231,7 +323,7 @@ fn h2load(agent: &Agent<'_>, seconds: u32, port: u16, path: &str, more: &[&str])
     Measured { units: requests, calls: requests, cut: 4 * 32 }
 }
 
-fn once(agent: &Agent<'_>, proxy: Option<u32>, transfer: fn(&Agent<'_>)) -> Done {
+pub(crate) fn once(agent: &Agent<'_>, proxy: Option<u32>, transfer: fn(&Agent<'_>)) -> Done {
     let started = Instant::now();
     let (_, mut done) = window(proxy, || {
         transfer(agent);
@@ -246,15 +338,14 @@ fn once(agent: &Agent<'_>, proxy: Option<u32>, transfer: fn(&Agent<'_>)) -> Done
 }
 
 fn download(agent: &Agent<'_>) {
-    let url = format!("http://{ADDRESS}:{HTTP1}/gib");
-    let said = agent.client(&["curl", "-sf", "-o", "/dev/null", "-w", "%{size_download}", &url]);
+    let said = agent.client(&["curl", "-sf", "-o", "/dev/null", "-w", "%{size_download}", &url(HTTP1, "/gib")]);
     assert_eq!(said, (1u64 << 30).to_string());
 }
 
 fn upload(agent: &Agent<'_>) {
-    let url = format!("http://{ADDRESS}:{}/", origins::UPLOAD);
     let file = agent.file("gib");
-    let said = agent.client(&["curl", "-sf", "-H", "Expect:", "-T", file.to_str().unwrap(), &url]);
+    let said =
+        agent.client(&["curl", "-sf", "-H", "Expect:", "-T", file.to_str().unwrap(), &url(origins::UPLOAD, "/")]);
     assert_eq!(said, (1u64 << 30).to_string(), "the origin counted");
 }
 
@@ -296,12 +387,9 @@ fn idle_run(agent: &Agent<'_>, proxy: Option<u32>, open: fn() -> Vec<Connection>
     let before = proxy.map(cost::memory);
     let held = agent.netns.enter(open);
     let mut figures = Figures::new();
-    if let (Some(proxy), Some((rss, pss))) = (proxy, before) {
-        let (rss_after, pss_after) = cost::memory(proxy);
-        figures.insert("rss_before_kib", rss);
-        figures.insert("rss_after_kib", rss_after);
-        figures.insert("kib_per_connection", (rss_after - rss) / CROWD as f64);
-        figures.insert("pss_kib_per_connection", (pss_after - pss) / CROWD as f64);
+    if let (Some(proxy), Some(before)) = (proxy, before) {
+        let names = ["kib_per_connection", "pss_kib_per_connection"];
+        cost::growth(&mut figures, names, before, cost::memory(proxy), CROWD);
     }
     drop((first, held));
     Done { figures, calls: CROWD as u64 + 1, cut: 0 }

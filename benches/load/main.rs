@@ -11,13 +11,16 @@
 //!               "others_percent": 0.4, "stolen_percent": 0.1},
 //!  "loads": [{"name": "h1", "title": "...", "unit": "request", "key": "cpu_us",
 //!             "peers": [{"name": "relay", "title": "haproxy mode tcp",
-//!                        "to_relay": 1.0, "to_envoy_on": 0.17,
+//!                        "to_direct": null, "to_relay": 1.0, "to_envoy_on": 0.17, "to_mitmproxy": null,
 //!                        "median": {"cpu_us": 10.6}, "min": {"cpu_us": 10.5}, "max": {"cpu_us": 10.9},
 //!                        "rounds": [{"cpu_us": 10.6}]}]}]}
 //! ```
-//! `key` names the figure that the two ratios compare. Figures: `rate` (units per second), `cpu_us` and `user_us` (the
+//! `key` names the figure that the ratios compare. Figures: `rate` (units per second), `cpu_us` and `user_us` (the
 //! proxy's processor time per unit, and of it in user space), `calls` and `spans` (of traced peers), `p50_us` … `p999_us`,
-//! `ms_per_gib`, `rss_before_kib`, `rss_after_kib`, `kib_per_connection`, `pss_kib_per_connection`, `writes`, `reads`.
+//! `ms_per_gib`, `rss_before_kib`, `rss_after_kib`, `kib_per_connection`, `pss_kib_per_connection`, `kib_per_name`,
+//! `pss_kib_per_name`, `writes`, `reads`; under TLS `resumed_percent` (of the client's connections),
+//! `upstream_handshakes` (of the origin, for a call), `upstream_resumed_percent` (of those), `tls13_cold_rtt` …
+//! `tls12_warm_rtt` (round trips).
 #![allow(missing_docs, clippy::unwrap_used, reason = "a bench that fails here says where")]
 
 #[path = "../../tests/it"]
@@ -28,12 +31,14 @@ mod it {
 
 mod clients;
 mod cost;
+mod envoy;
 mod loads;
 mod open_loop;
 mod origins;
 mod peers;
 mod report;
 mod sse;
+mod tls;
 mod world;
 
 use cost::Machine;
@@ -64,7 +69,7 @@ fn main() {
     let before = Machine::now();
     for round in 1..=settings.rounds {
         for &load in &settings.loads {
-            for &peer in &settings.peers {
+            for peer in settings.peers.iter().copied().filter(|peer| load.measures(*peer, round)) {
                 eprint!("round {round}/{}: {} {} … ", settings.rounds, load.name(), peer.name());
                 let figures = run(&world, peer, load, settings.seconds);
                 eprintln!("{}", report::in_short(&figures));

@@ -180,7 +180,7 @@ fn status_ok() -> HeaderMap {
     HeaderMap::from_iter([(http::HeaderName::from_static("grpc-status"), http::HeaderValue::from_static("0"))])
 }
 
-fn accepting(listener: TcpListener) -> AsyncListener {
+pub(crate) fn accepting(listener: TcpListener) -> AsyncListener {
     listener.set_nonblocking(true).unwrap();
     AsyncListener::from_std(listener).unwrap()
 }

@@ -4,7 +4,8 @@ use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 
 use super::cost::on_core;
-use super::it::support::{Process, full_uid_map, until};
+use super::envoy;
+use super::it::support::{Process, full_uid_map, root, until};
 use super::origins::SINK;
 use super::world::{ADDRESS, Agent};
 
@@ -20,9 +21,13 @@ pub(crate) enum Peer {
     SidecarOff,
     /// Every span exported.
     SidecarOn,
+    /// Passes TLS on as it came, with its spans: what costs the least of what it can do with it.
+    SidecarSpliced,
     EnvoyOff,
     /// Every span exported, in batches of 512: its best case.
     EnvoyOn,
+    /// Mints certificates as we do; no tracing.
+    Mitmproxy,
 }
 
 /// What a load speaks; haproxy must be told.
@@ -30,6 +35,8 @@ pub(crate) enum Peer {
 pub(crate) enum Protocol {
     Http1,
     Http2,
+    /// Anything over TLS.
+    Tls,
 }
 
 /// The sidecar's last log line.
@@ -42,14 +49,16 @@ pub(crate) struct Ledger {
 }
 
 impl Peer {
-    pub(crate) const ALL: [Self; 7] = [
+    pub(crate) const ALL: [Self; 9] = [
         Self::Direct,
         Self::Relay,
         Self::HaproxyHttp,
         Self::SidecarOff,
         Self::SidecarOn,
+        Self::SidecarSpliced,
         Self::EnvoyOff,
         Self::EnvoyOn,
+        Self::Mitmproxy,
     ];
 
     pub(crate) fn name(self) -> &'static str {
@@ -59,8 +68,10 @@ impl Peer {
             Self::HaproxyHttp => "haproxy-http",
             Self::SidecarOff => "sidecar-off",
             Self::SidecarOn => "sidecar-on",
+            Self::SidecarSpliced => "sidecar-spliced",
             Self::EnvoyOff => "envoy-off",
             Self::EnvoyOn => "envoy-on",
+            Self::Mitmproxy => "mitmproxy",
         }
     }
 
@@ -71,8 +82,10 @@ impl Peer {
             Self::HaproxyHttp => "haproxy mode http",
             Self::SidecarOff => "sidetrace, tracing off",
             Self::SidecarOn => "sidetrace, tracing on",
+            Self::SidecarSpliced => "sidetrace, TLS spliced",
             Self::EnvoyOff => "Envoy, tracing off",
             Self::EnvoyOn => "Envoy, tracing on",
+            Self::Mitmproxy => "mitmproxy",
         }
     }
 
@@ -126,6 +139,8 @@ impl Running {
 
 pub(crate) fn start(peer: Peer, protocol: Protocol, agent: &Agent<'_>) -> Running {
     assert!(full_uid_map(), "the proxies are exempt by their uid: the bench needs root");
+    let exported = ("OTEL_EXPORTER_OTLP_ENDPOINT", format!("http://{ADDRESS}:{SINK}"));
+    let tls = protocol == Protocol::Tls;
     let process = match peer {
         Peer::Direct => return Running { peer, process: None },
         Peer::Relay => haproxy(agent, "mode tcp", ""),
@@ -134,10 +149,12 @@ pub(crate) fn start(peer: Peer, protocol: Protocol, agent: &Agent<'_>) -> Runnin
             // Without http-no-delay it holds back what a stream writes, for tens of milliseconds.
             haproxy(agent, "mode http\n  option http-no-delay", proto)
         }
-        Peer::SidecarOff => sidecar(agent, ("OTEL_SDK_DISABLED", "true".to_owned())),
-        Peer::SidecarOn => sidecar(agent, ("OTEL_EXPORTER_OTLP_ENDPOINT", format!("http://{ADDRESS}:{SINK}"))),
-        Peer::EnvoyOff => envoy(agent, false),
-        Peer::EnvoyOn => envoy(agent, true),
+        Peer::SidecarOff => sidecar(agent, ("OTEL_SDK_DISABLED", "true".to_owned()), tls),
+        Peer::SidecarOn => sidecar(agent, exported, tls),
+        Peer::SidecarSpliced => sidecar(agent, exported, false),
+        Peer::EnvoyOff => envoy::start(agent, false),
+        Peer::EnvoyOn => envoy::start(agent, true),
+        Peer::Mitmproxy => mitmproxy(agent),
     };
     // Not by connecting: a relay that is asked for itself asks itself.
     until("the proxy listens", || agent.netns.sh("ss -ltn | grep -q 127.0.0.1:15101").status.success());
@@ -157,8 +174,8 @@ fn haproxy(agent: &Agent<'_>, mode: &str, proto: &str) -> Process {
     start_as_proxy(agent, "haproxy", "haproxy".into(), &["-db".into(), "-f".into(), config], &[])
 }
 
-fn sidecar(agent: &Agent<'_>, export: (&str, String)) -> Process {
-    let settings = [
+fn sidecar(agent: &Agent<'_>, export: (&str, String), intercepts: bool) -> Process {
+    let mut settings = vec![
         ("SIDETRACE_WORKERS", "1".to_owned()),
         ("SIDETRACE_LOG", "warn,sidetrace=info".to_owned()),
         ("SIDETRACE_DRAIN_TIMEOUT", "1".to_owned()),
@@ -167,23 +184,35 @@ fn sidecar(agent: &Agent<'_>, export: (&str, String)) -> Process {
         ("OTEL_EXPORTER_OTLP_PROTOCOL", "http/protobuf".to_owned()),
         export,
     ];
+    if intercepts {
+        settings.push(("SIDETRACE_TRUST_DIR", agent.trust_dir().display().to_string()));
+        settings.push(("SIDETRACE_EXTRA_ROOTS", agent.world.authority().root().display().to_string()));
+    }
     let process = start_as_proxy(agent, "sidetrace", agent.sidetrace().to_owned(), &["proxy".into()], &settings);
     process.wait_for("ready", 1);
+    // Else its client would trust the origin's authority, and not notice that nothing was intercepted.
+    assert!(!intercepts || agent.root_certificate().starts_with(agent.trust_dir()), "{}", process.said());
     process
 }
 
-fn envoy(agent: &Agent<'_>, traced: bool) -> Process {
-    let config = agent.file("envoy.yaml");
-    let tracing = if traced { ENVOY_TRACING.replace("SINK", &format!("{ADDRESS}:{SINK}")) } else { String::new() };
-    let text = ENVOY.replace("TRACING", &tracing).replace("ADDRESS", ADDRESS).replace("PORT", &SINK.to_string());
-    std::fs::write(&config, text).unwrap();
-    let arguments = ["-c".into(), config]
-        .into_iter()
-        .chain(["--concurrency", "1", "--disable-hot-restart", "--log-level", "error"].map(PathBuf::from));
-    start_as_proxy(agent, "envoy", agent.envoy().to_owned(), &arguments.collect::<Vec<_>>(), &[])
+fn mitmproxy(agent: &Agent<'_>) -> Process {
+    let program = root().join("target/tools/mitmproxy/bin/mitmdump");
+    assert!(program.exists(), "{} is missing: `make bench` installs it", program.display());
+    let settings = [
+        format!("confdir={}", agent.trust_dir().display()),
+        format!("ssl_verify_upstream_trusted_ca={}", agent.world.authority().root().display()),
+        "termlog_verbosity=error".to_owned(),
+        "flow_detail=0".to_owned(),
+    ];
+    let mut command = on_core(0, &program);
+    command.args(["--mode", "transparent", "--listen-host", "127.0.0.1", "--listen-port", "15101"]);
+    settings.into_iter().for_each(|setting| _ = command.args(["--set", &setting]));
+    // Only the group is exempt, which is enough: a virtual environment need not be readable for another user.
+    command.gid(PROXY_ID);
+    Process::start("mitmproxy", &agent.netns, command)
 }
 
-fn start_as_proxy(
+pub(crate) fn start_as_proxy(
     agent: &Agent<'_>,
     name: &str,
     program: PathBuf,
@@ -199,84 +228,4 @@ fn start_as_proxy(
 }
 
 /// Exempt from the redirect.
-const PROXY_ID: u32 = 15100;
-
-const ENVOY: &str = r#"
-layered_runtime:
-  layers:
-  - name: static
-    static_layer:
-      tracing.opentelemetry.min_flush_spans: 512
-      tracing.opentelemetry.flush_interval_ms: 1000
-      overload.global_downstream_max_connections: 50000
-static_resources:
-  listeners:
-  - name: outbound
-    address: { socket_address: { address: 127.0.0.1, port_value: 15101 } }
-    tcp_backlog_size: 4096
-    listener_filters:
-    - name: envoy.filters.listener.original_dst
-      typed_config: { "@type": type.googleapis.com/envoy.extensions.filters.listener.original_dst.v3.OriginalDst }
-    - name: envoy.filters.listener.tls_inspector
-      typed_config: { "@type": type.googleapis.com/envoy.extensions.filters.listener.tls_inspector.v3.TlsInspector }
-    - name: envoy.filters.listener.http_inspector
-      typed_config: { "@type": type.googleapis.com/envoy.extensions.filters.listener.http_inspector.v3.HttpInspector }
-    filter_chains:
-    - filter_chain_match: { application_protocols: ["http/1.0", "http/1.1", "h2c"] }
-      filters:
-      - name: envoy.filters.network.http_connection_manager
-        typed_config:
-          "@type": type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager
-          stat_prefix: outbound
-          codec_type: AUTO
-          stream_idle_timeout: 0s
-TRACING
-          route_config:
-            virtual_hosts:
-            - name: all
-              domains: ["*"]
-              routes:
-              - match: { prefix: "/" }
-                route: { cluster: original, timeout: 0s }
-          http_filters:
-          - name: envoy.filters.http.router
-            typed_config: { "@type": type.googleapis.com/envoy.extensions.filters.http.router.v3.Router }
-    default_filter_chain:
-      filters:
-      - name: envoy.filters.network.tcp_proxy
-        typed_config:
-          "@type": type.googleapis.com/envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy
-          stat_prefix: opaque
-          cluster: original
-  clusters:
-  - name: original
-    type: ORIGINAL_DST
-    lb_policy: CLUSTER_PROVIDED
-    connect_timeout: 5s
-    circuit_breakers:
-      thresholds: [{ max_connections: 50000, max_pending_requests: 50000, max_requests: 50000 }]
-    typed_extension_protocol_options:
-      envoy.extensions.upstreams.http.v3.HttpProtocolOptions:
-        "@type": type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions
-        use_downstream_protocol_config: { http_protocol_options: {}, http2_protocol_options: {} }
-  - name: sink
-    type: STATIC
-    connect_timeout: 5s
-    load_assignment:
-      cluster_name: sink
-      endpoints:
-      - lb_endpoints:
-        - endpoint: { address: { socket_address: { address: ADDRESS, port_value: PORT } } }
-"#;
-
-const ENVOY_TRACING: &str = r#"
-          tracing:
-            random_sampling: { value: 100 }
-            provider:
-              name: envoy.tracers.opentelemetry
-              typed_config:
-                "@type": type.googleapis.com/envoy.config.trace.v3.OpenTelemetryConfig
-                service_name: agent
-                http_service:
-                  http_uri: { uri: "http://SINK/v1/traces", cluster: sink, timeout: 5s }
-"#;
+pub(crate) const PROXY_ID: u32 = 15100;

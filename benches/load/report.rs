@@ -25,7 +25,8 @@ pub(crate) struct Report {
 
 impl Report {
     pub(crate) fn new(settings: &Settings) -> Self {
-        let rows = settings.loads.iter().flat_map(|load| settings.peers.iter().map(|peer| (*load, *peer, Vec::new())));
+        let all = settings.loads.iter().flat_map(|load| settings.peers.iter().map(|peer| (*load, *peer)));
+        let rows = all.filter(|(load, peer)| load.measures(*peer, 1)).map(|(load, peer)| (load, peer, Vec::new()));
         Self { rounds: settings.rounds, seconds: settings.seconds, rows: rows.collect() }
     }
 
@@ -45,7 +46,9 @@ impl Report {
         for load in self.loads() {
             println!("\n{}", load.title());
             let key = load.key();
-            print!("{:<24}{:>28}{:>10}{:>10}", "", key.1, "x relay", "x Envoy");
+            print!("{:<24}{:>28}", "", key.1);
+            let compared = self.compared(load);
+            compared.iter().for_each(|(_, heading)| print!("{heading:>10}"));
             load.columns().iter().for_each(|column| print!("{:>14}", column.1));
             println!("{:>24}", "spans/calls");
             for (_, peer, rounds) in self.rows.iter().filter(|row| row.0 == load) {
@@ -53,8 +56,8 @@ impl Report {
                 let spread = range(rounds, key.0)
                     .map(|(median, low, high)| format!("{median:.digits$} ({low:.digits$}-{high:.digits$})"));
                 print!("{:<24}{:>28}", peer.title(), or_dash(spread));
-                for other in [Peer::Relay, Peer::EnvoyOn] {
-                    print!("{:>10}", or_dash(self.ratio(load, *peer, other).map(|ratio| format!("{ratio:.2}x"))));
+                for (other, _) in &compared {
+                    print!("{:>10}", or_dash(self.ratio(load, *peer, *other).map(|ratio| format!("{ratio:.2}x"))));
                 }
                 for Column(name, _, digits) in load.columns() {
                     print!("{:>14}", or_dash(range(rounds, name).map(|(median, ..)| format!("{median:.digits$}"))));
@@ -88,7 +91,9 @@ impl Report {
             };
             json!({
                 "name": peer.name(), "title": peer.title(),
-                "to_relay": self.ratio(load, *peer, Peer::Relay), "to_envoy_on": self.ratio(load, *peer, Peer::EnvoyOn),
+                "to_direct": self.ratio(load, *peer, Peer::Direct), "to_relay": self.ratio(load, *peer, Peer::Relay),
+                "to_envoy_on": self.ratio(load, *peer, Peer::EnvoyOn),
+                "to_mitmproxy": self.ratio(load, *peer, Peer::Mitmproxy),
                 "median": each(|range| range.0), "min": each(|range| range.1), "max": each(|range| range.2),
                 "rounds": rounds,
             })
@@ -105,6 +110,18 @@ impl Report {
         let ratios: Vec<_> =
             pairs.filter_map(|(one, other)| Some(Figures::from([(key, one.get(key)? / other.get(key)?)]))).collect();
         Some(range(&ratios, key)?.0)
+    }
+
+    /// Whom the others of a table are compared with.
+    fn compared(&self, load: Load) -> Vec<(Peer, &'static str)> {
+        if load == Load::RoundTrips {
+            return vec![(Peer::Direct, "x direct"), (Peer::Relay, "x relay")];
+        }
+        let mut all = vec![(Peer::Relay, "x relay"), (Peer::EnvoyOn, "x Envoy")];
+        if self.rows.iter().any(|row| (row.0, row.1) == (load, Peer::Mitmproxy)) {
+            all.push((Peer::Mitmproxy, "x mitm."));
+        }
+        all
     }
 
     fn loads(&self) -> Vec<Load> {

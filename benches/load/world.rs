@@ -3,13 +3,16 @@
 
 use std::cell::Cell;
 use std::fs;
+use std::os::unix::fs::chown;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::Duration;
 
 use super::Settings;
 use super::it::support::{Netns, Process, binary, root, until};
 use super::origins::Origins;
-use super::peers::Peer;
+use super::peers::{PROXY_ID, Peer};
+use super::tls::{self, Authority};
 
 /// The address of all origins and of the sink.
 pub(crate) const ADDRESS: &str = "10.231.0.254";
@@ -26,6 +29,8 @@ pub(crate) struct World {
     envoy: Option<PathBuf>,
     links: Cell<u32>,
     origins: Origins,
+    authority: Authority,
+    tls_origin: tls::Origin,
     _nginx: Process,
 }
 
@@ -39,6 +44,9 @@ impl World {
         // A length-prefixed message of 64 bytes, as gRPC sends it.
         fs::write(folder.join("message"), super::origins::message()).unwrap();
         let origins = Origins::start(&netns);
+        let authority = Authority::new(&folder);
+        let tls_origin = tls::Origin::start(&netns, &authority);
+        tls::relays(&netns);
         let nginx = start_nginx(&netns, &folder);
         // The proxies' own user must be able to read the programs.
         let copy = |from: &Path, name: &str| {
@@ -50,12 +58,20 @@ impl World {
             super::variable("SIDETRACE_BIN").map_or_else(binary, |path| copy(Path::new(&path), "sidetrace"));
         let wants_envoy = settings.peers.iter().any(|peer| matches!(peer, Peer::EnvoyOff | Peer::EnvoyOn));
         let envoy = wants_envoy.then(|| copy(&installed_envoy(), "envoy"));
-        Self { netns, folder, sidetrace, envoy, links: Cell::new(0), origins, _nginx: nginx }
+        Self { netns, folder, sidetrace, envoy, links: Cell::new(0), origins, authority, tls_origin, _nginx: nginx }
     }
 
     /// Spans that have arrived at the sink so far.
     pub(crate) fn spans(&self) -> u64 {
         self.origins.spans()
+    }
+
+    pub(crate) fn authority(&self) -> &Authority {
+        &self.authority
+    }
+
+    pub(crate) fn tls_origin(&self) -> &tls::Origin {
+        &self.tls_origin
     }
 }
 
@@ -83,12 +99,32 @@ impl<'world> Agent<'world> {
         netns.sh_ok(&format!(
             "ip addr add 10.231.1.2/24 dev eth0 && ip link set eth0 up && ip route add default via 10.231.1.1 && {TUNED}"
         ));
-        Self { world, netns, link }
+        let agent = Self { world, netns, link };
+        fs::create_dir(agent.trust_dir()).unwrap();
+        chown(agent.trust_dir(), Some(PROXY_ID), Some(PROXY_ID)).unwrap();
+        agent
     }
 
     /// A file of the run.
     pub(crate) fn file(&self, name: &str) -> PathBuf {
         self.world.folder.join(name)
+    }
+
+    /// Where a proxy leaves what makes its clients trust it.
+    pub(crate) fn trust_dir(&self) -> PathBuf {
+        self.file(&format!("{}-trust", self.link))
+    }
+
+    /// Whom a client trusts here: the proxy's own authority, where it has one, and then no other.
+    pub(crate) fn root_certificate(&self) -> PathBuf {
+        let own = ["ca.pem", "mitmproxy-ca-cert.pem"].map(|name| self.trust_dir().join(name));
+        own.into_iter().find(|path| path.exists()).unwrap_or_else(|| self.world.authority.root())
+    }
+
+    /// Delays what comes from `world`, once, where the kernel can.
+    pub(crate) fn delay(&self, time: Duration) -> bool {
+        let delay = format!("tc qdisc add dev {} root netem delay {}ms", self.link, time.as_millis());
+        self.world.netns.sh(&delay).status.success()
     }
 
     pub(crate) fn sidetrace(&self) -> &Path {

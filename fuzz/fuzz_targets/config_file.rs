@@ -29,6 +29,8 @@ fuzz_target!(|text: &str| {
                     user_agent: None,
                 };
                 _ = (policy.verdict(&subject), policy.injects(&subject), policy.keeps_query_value(path));
+                _ = (policy.intercepts(host, subject.address, 443), policy.client_certificate_for(host, subject.address));
+                assert!(policy.roots_for(host, subject.address).all(|index| index < policy.roots().len()));
             }
         }
     }

@@ -7,19 +7,20 @@
 mod export;
 mod file;
 mod resource;
+mod tls;
 mod tracing;
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::io::Read;
 use std::os::unix::fs::OpenOptionsExt;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 use std::str::FromStr;
 use std::time::Duration;
 use std::{fmt, fs, io};
 
 use super::rules::Rules;
-use super::{Batch, Config, Log, Tls};
+use super::{Batch, Config, Log};
 
 /// What was read, what was wrong, and what came from where.
 #[derive(Debug)]
@@ -121,7 +122,7 @@ pub fn assemble(
     let workers = reader.own("SIDETRACE_WORKERS", default_workers(), "a number from 1 to 64", |text| {
         parse(text).filter(|workers| (1..=64).contains(workers))
     });
-    let seconds = |text: &str| parse_seconds(text).map(Seconds);
+    let seconds = |text: &str| parse_seconds(text, 3600).map(Seconds);
     let accepted = "seconds from 0 to 3600, for example 10 or 0.5";
     let drain = reader.own("SIDETRACE_DRAIN_TIMEOUT", Seconds(Duration::from_secs(15)), accepted, seconds);
     let flush = reader.own("SIDETRACE_FLUSH_TIMEOUT", Seconds(Duration::from_secs(10)), accepted, seconds);
@@ -157,6 +158,7 @@ pub fn assemble(
     let sampler = reader.sampler();
     let resource = reader.resource(|path| read_file(path).ok());
     let (rules_file, rules) = reader.rules(&read_file);
+    let tls = reader.tls(&rules);
     if !reader.problems.is_empty() {
         return Err(Problems(reader.problems));
     }
@@ -174,7 +176,7 @@ pub fn assemble(
         drain_timeout: drain.0,
         flush_timeout: flush.0,
         log: Log { filter, json: format == "json" },
-        tls: Tls::default(),
+        tls,
         enabled,
         export,
         batch,
@@ -320,9 +322,18 @@ fn parse_mark(text: &str) -> Option<u32> {
     mark.filter(|mark| *mark != 0)
 }
 
-fn parse_seconds(text: &str) -> Option<Duration> {
+fn parse_seconds(text: &str, most: u32) -> Option<Duration> {
     let seconds: f64 = parse(text)?;
-    (0.0..=3600.0).contains(&seconds).then(|| Duration::from_secs_f64(seconds))
+    (0.0..=f64::from(most)).contains(&seconds).then(|| Duration::from_secs_f64(seconds))
+}
+
+/// Of a file or a folder, without double slashes and the like. `..` is refused: whether one path is inside another has to be
+/// seen by their names.
+fn absolute_path(text: &str) -> Option<PathBuf> {
+    let path = Path::new(text);
+    let named =
+        path.is_absolute() && path.file_name().is_some() && !path.components().any(|part| part == Component::ParentDir);
+    (named && text.len() <= MAX_PATH && !text.contains(char::is_control)).then(|| path.components().collect())
 }
 
 /// As Kubernetes writes quantities of memory, whole numbers only.
@@ -384,9 +395,13 @@ impl fmt::Display for Millis {
 
 /// The most that a file of ours may hold.
 const MAX_FILE: u64 = 1 << 20;
+/// The longest path that Linux takes.
+const MAX_PATH: usize = 4095;
+/// What [`absolute_path`] accepts.
+const ABSOLUTE: &str = "an absolute path without \"..\"";
 /// Read by `iptables/init.sh`, which may share the environment of `sidetrace check`.
 const REDIRECT: &str = "SIDETRACE_REDIRECT_";
-const OWN: [&str; 22] = [
+const OWN: [&str; 29] = [
     "SIDETRACE_CONFIG",
     "SIDETRACE_OUTBOUND_PORT",
     "SIDETRACE_INBOUND_PORT",
@@ -394,6 +409,13 @@ const OWN: [&str; 22] = [
     "SIDETRACE_ADMIN_SOCKET",
     "SIDETRACE_QUIT_ENDPOINT",
     "SIDETRACE_MEMORY_LIMIT",
+    "SIDETRACE_INTERCEPT",
+    "SIDETRACE_TRUST_DIR",
+    "SIDETRACE_CA_STATE",
+    "SIDETRACE_CA_CERTIFICATE",
+    "SIDETRACE_CA_KEY",
+    "SIDETRACE_CA_OVERLAP",
+    "SIDETRACE_EXTRA_ROOTS",
     "SIDETRACE_UID",
     "SIDETRACE_GID",
     "SIDETRACE_MARK",

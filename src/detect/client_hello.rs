@@ -280,7 +280,7 @@ mod tests {
             extension(0xfafa, &[0]),
         ];
         parts.rotate_left(usize::from(changing) % 3);
-        let last = if changing % 2 == 0 { Vec::new() } else { extension(41, &[changing; 50]) };
+        let last = if changing.is_multiple_of(2) { Vec::new() } else { extension(41, &[changing; 50]) };
         message(&[parts.concat(), last].concat())
     }
 

@@ -5,7 +5,6 @@
 mod answer;
 mod compress;
 mod connect;
-mod files;
 mod tls;
 mod token;
 

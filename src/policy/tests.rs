@@ -2,7 +2,7 @@ use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
 
 use super::*;
-use crate::config::rules::{Cidr, HostPattern, PathPattern, PortRange, PropagationRule, RecordRule};
+use crate::config::rules::{Cidr, HostPattern, InterceptRule, PathPattern, PortRange, PropagationRule, RecordRule};
 
 const CALL: Subject<'_> = Subject {
     direction: Direction::Outbound,
@@ -167,6 +167,77 @@ fn inside_are_private_and_listed_addresses_and_names_that_were_verified() {
     ] {
         assert_eq!(policy.inside(Some(name), public), expected, "{name}");
     }
+}
+
+/// A server in a rule: below this name, in this network of 8 bits.
+fn server(below: Option<&str>, network: Option<&str>) -> Matcher {
+    Matcher {
+        host: below.map(|name| HostPattern::Below(format!(".{name}"))),
+        address: network.map(|network| Cidr::new(network.parse().unwrap(), 8).unwrap()),
+        ..Matcher::default()
+    }
+}
+
+#[test]
+fn the_first_rule_about_a_connection_says_whether_it_is_intercepted() {
+    let rule = |matcher, intercept| InterceptRule { matcher, intercept };
+    let policy = Policy::new(Rules {
+        intercept: vec![
+            rule(server(Some("bank.example"), None), false),
+            rule(Matcher { port: Some(PortRange { first: 8443, last: 8443 }), ..server(None, Some("10.0.0.0")) }, true),
+            rule(server(Some("example"), Some("10.0.0.0")), false),
+            rule(Matcher { host: Some(HostPattern::Any), ..server(None, Some("11.0.0.0")) }, false),
+        ],
+        ..Rules::default()
+    });
+    for (name, address, port, expected) in [
+        (Some("api.bank.example"), "1.1.1.1", 443, Some(false)),
+        (Some("API.Bank.Example."), "1.1.1.1", 443, Some(false)),
+        (Some("api.bank.example"), "10.0.0.1", 8443, Some(false)),
+        (Some("bank.example"), "1.1.1.1", 443, None),
+        (Some("a.example"), "10.0.0.1", 8443, Some(true)),
+        (None, "10.0.0.1", 8443, Some(true)),
+        (None, "::ffff:10.0.0.1", 8443, Some(true)),
+        (Some("a.example"), "10.0.0.1", 443, Some(false)),
+        (Some("a.example"), "1.1.1.1", 443, None),
+        (Some("other"), "10.0.0.1", 443, None),
+        (None, "10.0.0.1", 443, None),
+        (Some("any"), "11.0.0.1", 443, Some(false)),
+        (None, "11.0.0.1", 443, None),
+    ] {
+        assert_eq!(policy.intercepts(name, address.parse().unwrap(), port), expected, "{name:?} {address} {port}");
+    }
+    assert_eq!(Policy::default().intercepts(Some("a"), CALL.address, 443), None);
+}
+
+#[test]
+fn all_roots_count_that_name_the_server_and_the_first_client_certificate() {
+    let servers = [
+        server(Some("corp.example"), Some("10.0.0.0")),
+        server(Some("example"), None),
+        server(None, Some("10.0.0.0")),
+        Matcher { host: Some(HostPattern::Any), ..Matcher::default() },
+    ];
+    let roots = servers.clone().map(|matcher| RootsRule { matcher, file: "/root".into() });
+    let client_certificates =
+        servers.map(|matcher| ClientCertificateRule { matcher, certificate: "/c".into(), key: "/k".into() });
+    let policy =
+        Policy::new(Rules { roots: roots.into(), client_certificates: client_certificates.into(), ..Rules::default() });
+    for (name, address, expected) in [
+        (Some("api.corp.example"), "10.0.0.1", &[0, 1, 2, 3][..]),
+        (Some("API.CORP.EXAMPLE."), "::ffff:10.0.0.1", &[0, 1, 2, 3]),
+        (Some("api.corp.example"), "1.1.1.1", &[1, 3]),
+        (Some("corp.example"), "10.0.0.1", &[1, 2, 3]),
+        (Some("example"), "1.1.1.1", &[3]),
+        (None, "10.0.0.1", &[2]),
+        (None, "1.1.1.1", &[]),
+    ] {
+        let address = address.parse().unwrap();
+        let found: Vec<_> = policy.roots_for(name, address).collect();
+        assert_eq!(found, expected, "{name:?} {address}");
+        assert_eq!(policy.client_certificate_for(name, address), expected.first().copied(), "{name:?} {address}");
+    }
+    assert_eq!((policy.roots().len(), policy.client_certificates().len()), (4, 4));
 }
 
 #[test]

@@ -265,7 +265,7 @@ impl<'a> Http1<'a> {
         let target = String::from_utf8_lossy(line.target);
         let host = head.value("host").and_then(|host| std::str::from_utf8(host).ok()).filter(|host| !host.is_empty());
         let connect = line.method == "CONNECT";
-        let (scheme, authority, path) = split_target(&target, connect, host);
+        let (scheme, authority, path) = split_target(&target, connect, host, self.context.target.scheme());
         let absolute = !connect && !path.is_empty() && !target.starts_with(['/', '*']);
         let request = RequestHead {
             method: line.method,
@@ -588,13 +588,18 @@ fn write_head(head: &Head<'_>, edits: &Edits, at: usize, bytes: &[u8], owned: bo
     pass(out, bytes, at + head.insertion()..at + head.bytes().len(), owned);
 }
 
-/// Scheme, authority and path of a request target (RFC 9112, section 3.2).
-fn split_target<'t>(target: &'t str, connect: bool, host: Option<&'t str>) -> (&'t str, Option<&'t str>, &'t str) {
+/// Scheme, authority and path of a request target (RFC 9112, section 3.2), on a connection of this scheme.
+fn split_target<'t>(
+    target: &'t str,
+    connect: bool,
+    host: Option<&'t str>,
+    own: &'static str,
+) -> (&'t str, Option<&'t str>, &'t str) {
     if connect {
-        return ("http", Some(target), "");
+        return (own, Some(target), "");
     }
     if target.starts_with('/') || target == "*" {
-        return ("http", host, target);
+        return (own, host, target);
     }
     match target.split_once("://") {
         Some((scheme, rest)) => {
@@ -602,7 +607,7 @@ fn split_target<'t>(target: &'t str, connect: bool, host: Option<&'t str>) -> (&
             let (authority, path) = rest.split_at_checked(end).unwrap_or((rest, ""));
             (scheme, Some(authority), path)
         }
-        None => ("http", host, target),
+        None => (own, host, target),
     }
 }
 

@@ -17,22 +17,25 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
+use tokio::io::AsyncReadExt;
 use tracing::debug;
 
 use self::exchange::exchange;
 use self::frames::{FrameWatch, Seen};
 use self::upstream::{Reconnect, Upstream};
-use super::Proxy;
-use crate::net::{Abort, linked};
+use super::intercept::Inside;
+use super::{Proxy, Side};
+use crate::net::linked;
 use crate::stack::Context;
 
 /// Serves a connection until either side is done with it.
-pub(super) async fn serve<C, U>(proxy: &Proxy, context: &Context, client: (C, Bytes), upstream: (U, Bytes))
-where
-    C: AsyncRead + AsyncWrite + Abort + Unpin + Send + 'static,
-    U: AsyncRead + AsyncWrite + Abort + Unpin + Send + 'static,
-{
+pub(super) async fn serve<C: Side, U: Side>(
+    proxy: &Proxy,
+    context: &Context,
+    inside: Option<&Arc<Inside>>,
+    client: (C, Bytes),
+    upstream: (U, Bytes),
+) {
     let (client, from_client) = client;
     let (mut client, upstream) = linked::join((client, Bytes::new()), upstream);
     let seen = Arc::new(Seen::default());
@@ -77,6 +80,7 @@ where
     let reconnect = Reconnect {
         connector: proxy.connector.clone(),
         target: context.target.clone(),
+        inside: inside.cloned(),
         guard: proxy.guard.clone(),
         tasks: proxy.tasks.clone(),
     };

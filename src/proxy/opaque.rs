@@ -17,7 +17,8 @@ use crate::trace::{ActiveSpan, End, Span, semconv};
 /// Copies until both sides have closed, or one was reset.
 pub(super) async fn pass<C, U>(
     context: &Context,
-    reason: Reason,
+    reason: &'static str,
+    name: Option<&str>,
     hello: Option<&ClientHello>,
     begun: SystemTime,
     client: (&mut C, Bytes),
@@ -28,13 +29,12 @@ pub(super) async fn pass<C, U>(
 {
     let target = &context.target;
     // A bare TCP probe of the kubelet's, which says nothing and leaves.
-    let probe = target.direction == Direction::Inbound && reason == Reason::ClosedEarly && client.1.is_empty();
-    let name = hello.and_then(|hello| hello.server_name.as_deref());
+    let probe = target.direction == Direction::Inbound && reason == Reason::ClosedEarly.as_str() && client.1.is_empty();
     let span = if probe {
         context.probed();
         None
     } else {
-        context.passed_through(reason.as_str(), name, begun)
+        context.passed_through(reason, name, begun)
     };
     if let (Some(span), Some(hello)) = (&span, hello) {
         span.update(|span| tls_attributes(hello, span));

@@ -124,7 +124,16 @@ where
             relay.client.abort();
             relay.upstream.abort();
         }
-        Ended::Complete | Ended::Left(_) | Ended::Drained => {}
+        Ended::Drained => {
+            // An announced end, where the protocol has one. What does not leave at once is not waited for.
+            poll_fn(|cx| {
+                let _ = Pin::new(&mut *relay.client).poll_shutdown(cx);
+                let _ = Pin::new(&mut *relay.upstream).poll_shutdown(cx);
+                Poll::Ready(())
+            })
+            .await;
+        }
+        Ended::Complete | Ended::Left(_) => {}
     }
     ended
 }
@@ -290,8 +299,8 @@ impl Way {
 
 impl<C, U> Relay<'_, C, U>
 where
-    C: AsyncRead + AsyncWrite + Unpin,
-    U: AsyncRead + AsyncWrite + Unpin,
+    C: AsyncRead + AsyncWrite + Abort + Unpin,
+    U: AsyncRead + AsyncWrite + Abort + Unpin,
 {
     fn poll(&mut self, cx: &mut Context<'_>, scratch: &mut Scratch, watch: &mut impl Watch) -> Poll<Ended> {
         if scratch.read.is_empty() {
@@ -356,6 +365,9 @@ where
                 match ready!(fill(&mut self.up.first, self.client, cx, read)) {
                     Ok(0) => {
                         self.up.finished = true;
+                        if self.client.was_cut() {
+                            self.upstream.cut();
+                        }
                         watch.client_finished(gather);
                         0
                     }
@@ -412,6 +424,9 @@ where
             let length = match ready!(fill(&mut self.down.first, self.upstream, cx, &mut scratch.read)) {
                 Ok(0) => {
                     self.down.finished = true;
+                    if self.upstream.was_cut() {
+                        self.client.cut();
+                    }
                     watch.upstream_finished();
                     continue;
                 }

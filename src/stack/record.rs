@@ -111,7 +111,7 @@ fn handling(policy: &Policy, subject: &Subject<'_>, target: &Target, absolute: b
         let host = subject.host.map(policy::bare_host).or(Some(&*target.address)).and_then(|host| host.parse().ok());
         host.is_some_and(|host| policy.inside(None, host))
     } else {
-        policy.inside(None, target.peer.ip())
+        policy.inside(target.verified_name(), target.peer.ip())
     };
     let context = match policy.external_context() {
         _ if inside || target.direction == Direction::Outbound => ContextPolicy::Continue,
@@ -283,7 +283,7 @@ fn grpc_span<H: Carrier>(head: &RequestHead<'_, H>, target: &Target, placement: 
     }
     span.push(semconv::RPC_SYSTEM_NAME, "grpc");
     span.push(semconv::RPC_METHOD, method);
-    server_attributes(head.authority, "http", target, &mut span);
+    server_attributes(head.authority, target.scheme(), target, &mut span);
     network_attributes(target, &mut span);
     span
 }
@@ -309,6 +309,15 @@ fn server_attributes(authority: Option<&str>, scheme: &str, target: &Target, spa
 pub(super) fn network_attributes(target: &Target, span: &mut Span) {
     span.push(semconv::NETWORK_PEER_ADDRESS, target.peer_address.clone());
     span.push(semconv::NETWORK_PEER_PORT, i64::from(target.peer.port()));
+    if let Some(session) = &target.tls {
+        span.push(semconv::TLS_PROTOCOL_NAME, "tls");
+        span.push(semconv::TLS_PROTOCOL_VERSION, session.version);
+        span.push(semconv::TLS_CIPHER, session.cipher);
+        span.push(semconv::TLS_RESUMED, session.resumed);
+        if let Some(alpn) = &session.alpn {
+            span.push(semconv::TLS_NEXT_PROTOCOL, alpn.clone());
+        }
+    }
 }
 
 fn is_grpc<H: Carrier>(head: &RequestHead<'_, H>) -> bool {

@@ -154,6 +154,12 @@ pub struct Metrics {
     pub unrecorded: Counters<14>,
     /// Reloads of the rules, by what came of them.
     pub config_reloads: Counters<3>,
+    /// What became of TLS connections that were to be intercepted.
+    pub tls: Counters<5>,
+    /// Certificates asked for to be shown to clients, by what came of it.
+    pub leaves: Counters<4>,
+    /// Changes of a mounted certificate authority, by what came of them.
+    pub authority_reloads: Counters<3>,
     /// How recorded calls ended.
     pub calls: Counters<4>,
     /// How long recorded calls took.
@@ -198,6 +204,9 @@ impl Default for Metrics {
                 "langfuse",
             ]),
             config_reloads: Counters::new(["applied", "refused", "unchanged"]),
+            tls: Counters::new(["intercepted", "left_alone", "doubted", "refused", "closed"]),
+            leaves: Counters::new(["made", "cached", "rate_limited", "failed"]),
+            authority_reloads: Counters::new(["published", "signing", "refused"]),
             calls: Counters::new(["complete", "broken", "cancelled", "refused"]),
             call_duration: CallDurations::default(),
             started: SystemTime::now(),
@@ -240,6 +249,7 @@ impl Metrics {
         text.counters("sidetrace_config_reloads_total", help, "outcome", self.config_reloads.values());
         let help = "How long recorded calls took, to the last byte of their answer.";
         text.histograms("sidetrace_call_duration_seconds", help, self.call_duration.all());
+        self.expose_tls(text);
         self.expose_spans(text);
         self.expose_export(text);
         process::expose(self.started, text);
@@ -260,6 +270,16 @@ impl Metrics {
         let bytes = [("sent", self.bytes_sent.value()), ("received", self.bytes_received.value())];
         let help = "Bytes passed on: sent to upstream, received from it.";
         text.counters("sidetrace_bytes_total", help, "direction", bytes.into_iter());
+    }
+
+    fn expose_tls(&self, text: &mut Exposition) {
+        let help = "TLS connections by what became of them: intercepted; left alone by a rule or by what was learned; \
+                    doubted, and passed through in the same attempt; refused by the client; closed by it before it said anything.";
+        text.counters("sidetrace_tls_connections_total", help, "outcome", self.tls.values());
+        let help = "Certificates asked for, to be shown to clients, by what came of it.";
+        text.counters("sidetrace_tls_leaves_total", help, "outcome", self.leaves.values());
+        let help = "Changes of a mounted certificate authority: published, signing, or refused.";
+        text.counters("sidetrace_ca_reloads_total", help, "outcome", self.authority_reloads.values());
     }
 
     fn expose_spans(&self, text: &mut Exposition) {

@@ -47,6 +47,11 @@ names! {
     SERVER_ADDRESS = "server.address";
     SERVER_PORT = "server.port";
     CLIENT_ADDRESS = "client.address";
+    TLS_CIPHER = "tls.cipher";
+    TLS_NEXT_PROTOCOL = "tls.next_protocol";
+    TLS_PROTOCOL_NAME = "tls.protocol.name";
+    TLS_PROTOCOL_VERSION = "tls.protocol.version";
+    TLS_RESUMED = "tls.resumed";
     URL_FULL = "url.full";
     URL_PATH = "url.path";
     URL_QUERY = "url.query";

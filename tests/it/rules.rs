@@ -35,7 +35,8 @@ fn a_bad_rules_file_stops_the_start_with_every_problem() {
 fn config_prints_the_rules_in_force() {
     let file = RulesFile::new(
         "printed",
-        "record:\n  - {host: \"*.example.com\", port: 80-90, action: ignore}\ncontext: link\n",
+        "record:\n  - {host: \"*.example.com\", port: 80-90, action: ignore}\ncontext: link\n\
+         tls: {client_certificates: [{host: a.example, certificate: /c.pem, key: /c.key}]}\n",
     );
     let Output { stdout, status, .. } = sidetrace("config", &file).output().unwrap();
     let said = String::from_utf8(stdout).unwrap();
@@ -46,6 +47,9 @@ fn config_prints_the_rules_in_force() {
         ("record[0]", "file", "host=*.example.com port=80-90 -> ignore"),
         ("record", "default", "everything else -> record"),
         ("context", "file", "link"),
+        ("tls.intercept", "default", "everything else -> SIDETRACE_INTERCEPT"),
+        ("tls.client_certificates[0]", "file", "host=a.example -> certificate=/c.pem key=/c.key"),
+        ("SIDETRACE_INTERCEPT", "default", "false"),
     ] {
         let found = said.lines().any(|line| {
             let mut words = line.split_whitespace();

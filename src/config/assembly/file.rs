@@ -2,7 +2,10 @@
 
 mod patterns;
 mod reader;
+mod tls;
 mod tree;
+
+use std::fmt::Display;
 
 use self::patterns::{action, boolean, cidr, context, direction, header, host, method, parameter, path, port};
 use self::reader::{Fields, Findings, Item};
@@ -21,12 +24,8 @@ fn read(root: Item<'_>, findings: &mut Findings) -> Rules {
     let mut rules = Rules::default();
     let Some(mut sections) = root.fields(findings) else { return rules };
     if let Some(section) = sections.take("record") {
-        let found = matched(&section, findings, |fields, findings| match fields.take("action") {
-            Some(item) => item.value(findings, action),
-            None => {
-                findings.add(&fields.item, "the key action is missing; accepted: record, count or ignore");
-                None
-            }
+        let found = matched(&section, findings, call, |fields, findings| {
+            required(fields, findings, "action", action, "record, count or ignore")
         });
         rules.record = found.into_iter().map(|(matcher, action)| RecordRule { matcher, action }).collect();
     }
@@ -37,7 +36,7 @@ fn read(root: Item<'_>, findings: &mut Findings) -> Rules {
     }
     rules.query = sections.values("query", findings, parameter);
     if let Some(section) = sections.take("propagation") {
-        let found = matched(&section, findings, |fields, findings| match fields.take("inject") {
+        let found = matched(&section, findings, call, |fields, findings| match fields.take("inject") {
             Some(item) => item.value(findings, boolean),
             None => Some(true),
         });
@@ -47,6 +46,9 @@ fn read(root: Item<'_>, findings: &mut Findings) -> Rules {
         rules.trusted_hosts = fields.values("hosts", findings, host);
         rules.trusted_addresses = fields.values("addresses", findings, cidr);
         fields.close(findings);
+    }
+    if let Some(section) = sections.take("tls") {
+        tls::read(section, findings, &mut rules);
     }
     if let Some(section) = sections.take("context") {
         rules.context = section.value(findings, context).unwrap_or_default();
@@ -63,13 +65,14 @@ fn read(root: Item<'_>, findings: &mut Findings) -> Rules {
 fn matched<T>(
     section: &Item<'_>,
     findings: &mut Findings,
+    conditions: impl Fn(&mut Fields<'_>, &mut Findings) -> Matcher,
     rest: impl Fn(&mut Fields<'_>, &mut Findings) -> Option<T>,
 ) -> Vec<(Matcher, T)> {
     let mut sound: Vec<(usize, (Matcher, T))> = Vec::new();
     for (index, item) in section.list(findings).into_iter().enumerate() {
         let before = findings.count();
         let Some(mut fields) = item.fields(findings) else { continue };
-        let matcher = matcher(&mut fields, findings);
+        let matcher = conditions(&mut fields, findings);
         let rest = rest(&mut fields, findings);
         let item = fields.close(findings);
         let Some(rest) = rest.filter(|_| findings.count() == before) else { continue };
@@ -84,7 +87,23 @@ fn matched<T>(
     sound.into_iter().map(|(_, rule)| rule).collect()
 }
 
-fn matcher(fields: &mut Fields<'_>, findings: &mut Findings) -> Matcher {
+/// The value of a key that has to be there.
+fn required<T, E: Display>(
+    fields: &mut Fields<'_>,
+    findings: &mut Findings,
+    name: &'static str,
+    parse: impl FnOnce(&str) -> Result<T, E>,
+    accepted: &str,
+) -> Option<T> {
+    let item = fields.take(name);
+    if item.is_none() {
+        findings.add(&fields.item, format_args!("the key {name} is missing; accepted: {accepted}"));
+    }
+    item?.value(findings, parse)
+}
+
+/// All that is known of a call.
+fn call(fields: &mut Fields<'_>, findings: &mut Findings) -> Matcher {
     Matcher {
         host: fields.take("host").and_then(|item| item.value(findings, host)),
         address: fields.take("address").and_then(|item| item.value(findings, cidr)),
@@ -115,6 +134,7 @@ pub(super) fn show(rules: &Rules) -> Vec<(String, String, bool)> {
     line("propagation", "everything else -> inject=true".to_owned(), false);
     line("trust.hosts", list(&rules.trusted_hosts), !rules.trusted_hosts.is_empty());
     line("trust.addresses", list(&rules.trusted_addresses), !rules.trusted_addresses.is_empty());
+    tls::show(rules, &mut line);
     line("context", rules.context.to_string(), rules.context != Default::default());
     line("probes.paths", list(&rules.probe_paths), !rules.probe_paths.is_empty());
     lines

@@ -9,13 +9,12 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 use tokio_rustls::rustls::client::Resumption;
 use tokio_rustls::rustls::crypto::aws_lc_rs;
-use tokio_rustls::rustls::pki_types::pem::{self, PemObject};
-use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use tokio_rustls::rustls::pki_types::ServerName;
 use tokio_rustls::rustls::{ClientConfig, RootCertStore};
 use tracing::{info, warn};
 
-use super::files::{self, Stamp};
 use crate::config::TlsFiles;
+use crate::files::{self, Stamp};
 
 /// Makes TLS connections to one backend.
 #[derive(Debug)]
@@ -88,9 +87,7 @@ impl Tls {
         let mut config = match &self.files.client {
             None => builder.with_no_client_auth(),
             Some((certificate, key)) => {
-                let chain = certificates(certificate)?;
-                let secret =
-                    PrivateKeyDer::from_pem_slice(&files::read(key)?).map_err(|error| unusable(key, &error))?;
+                let (chain, secret) = (files::certificates(certificate)?, files::private_key(key)?);
                 builder
                     .with_client_auth_cert(chain, secret)
                     .map_err(|error| Error::new(ErrorKind::InvalidData, format!("{}: {error}", key.display())))?
@@ -108,7 +105,7 @@ fn roots(file: Option<&Path>) -> Result<RootCertStore> {
     let mut roots = RootCertStore::empty();
     match file {
         Some(path) => {
-            for certificate in certificates(path)? {
+            for certificate in files::certificates(path)? {
                 roots
                     .add(certificate)
                     .map_err(|error| Error::new(ErrorKind::InvalidData, format!("{}: {error}", path.display())))?;
@@ -121,24 +118,6 @@ fn roots(file: Option<&Path>) -> Result<RootCertStore> {
         return Err(Error::new(ErrorKind::NotFound, text));
     }
     Ok(roots)
-}
-
-fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>> {
-    let found: std::result::Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&files::read(path)?).collect();
-    let found = found.map_err(|error| unusable(path, &error))?;
-    if found.is_empty() {
-        return Err(unusable(path, &pem::Error::NoItemsFound));
-    }
-    Ok(found)
-}
-
-/// By kind alone: a parser's words could repeat what the file holds.
-fn unusable(path: &Path, error: &pem::Error) -> Error {
-    let reason = match error {
-        pem::Error::NoItemsFound => "nothing in PEM of the kind that is needed",
-        _ => "not valid PEM",
-    };
-    Error::new(ErrorKind::InvalidData, format!("{}: {reason}", path.display()))
 }
 
 /// ALPN, RFC 7301.

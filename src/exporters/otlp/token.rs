@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use http::HeaderValue;
 use tracing::{info, warn};
 
-use super::files::{self, Stamp};
+use crate::files::{self, Stamp};
 
 /// The file, and the header that its content makes.
 #[derive(Debug)]

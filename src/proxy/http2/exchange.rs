@@ -41,7 +41,7 @@ pub(super) async fn exchange<'a>(
         &policy,
         &RequestHead {
             method: parts.method.as_str(),
-            scheme: parts.uri.scheme_str().unwrap_or("http"),
+            scheme: parts.uri.scheme_str().unwrap_or(context.target.scheme()),
             authority: parts.uri.authority().map(|authority| authority.as_str()).or_else(host),
             path: parts.uri.path_and_query().map_or("", |path| path.as_str()),
             absolute: false,

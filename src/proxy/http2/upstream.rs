@@ -14,10 +14,11 @@ use tokio::sync::OnceCell;
 use tokio_util::task::TaskTracker;
 
 use super::{CONNECTION_WINDOW, FRAME_BUDGET, MAX_HEADER_LIST, STREAM_WINDOW};
-use crate::net::{Connector, LoopGuard, Target};
+use crate::net::{Connector, LoopGuard, OwnConnection, Target};
+use crate::proxy::Side;
+use crate::proxy::intercept::Inside;
 
 /// Sends requests.
-#[derive(Debug)]
 pub(super) struct Upstream {
     sender: SendRequest<Bytes>,
     second: OnceCell<SendRequest<Bytes>>,
@@ -33,10 +34,11 @@ pub(super) struct Sent {
 }
 
 /// How to reach the same destination once more.
-#[derive(Debug)]
 pub(super) struct Reconnect {
     pub(super) connector: Connector,
     pub(super) target: Arc<Target>,
+    /// How, where TLS is intercepted.
+    pub(super) inside: Option<Arc<Inside>>,
     /// Must know of every connection of ours.
     pub(super) guard: Arc<LoopGuard>,
     /// Runs the connection.
@@ -72,6 +74,16 @@ impl Reconnect {
     async fn connect(&self) -> io::Result<SendRequest<Bytes>> {
         let (to, mut own) = (self.target.original, None);
         let stream = self.connector.connect(to, |local| own = Some(self.guard.remember(local, to))).await?;
+        match &self.inside {
+            None => self.begin(stream, own).await,
+            Some(inside) => {
+                let secured = Box::pin(inside.connect(stream)).await;
+                self.begin(secured.map_err(|doubt| io::Error::other(doubt.as_str()))?, own).await
+            }
+        }
+    }
+
+    async fn begin<S: Side>(&self, stream: S, own: Option<OwnConnection>) -> io::Result<SendRequest<Bytes>> {
         let (sender, connection) = handshake(stream).await.map_err(io::Error::other)?;
         self.tasks.spawn(async move {
             let _own = own;

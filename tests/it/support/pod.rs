@@ -235,7 +235,9 @@ pub(crate) fn binary() -> PathBuf {
         let folder = std::env::temp_dir().join(format!("{COPY}{}", std::process::id()));
         std::fs::create_dir_all(&folder).unwrap();
         let copy = folder.join("sidetrace");
-        std::fs::copy(env!("CARGO_BIN_EXE_sidetrace"), &copy).unwrap();
+        // By another process: what another thread's child inherits open for writing cannot be run (ETXTBSY).
+        let program = env!("CARGO_BIN_EXE_sidetrace");
+        assert!(Command::new("cp").arg(program).arg(&copy).status().unwrap().success());
         copy
     })
     .clone()

@@ -2,9 +2,11 @@
 
 use std::fmt;
 use std::net::{IpAddr, Ipv6Addr};
+use std::path::PathBuf;
 
 use http::HeaderName;
 
+use crate::config::assembly::{ABSOLUTE, absolute_path};
 use crate::config::rules::{Action, Cidr, ExternalContext, HostPattern, PathPattern, PortRange};
 use crate::net::Direction;
 
@@ -83,6 +85,10 @@ pub(super) fn path(text: &str) -> Result<PathPattern, Refused> {
         return Err(is_not("a path without query that begins with /, such as /v1/traces, or /v1/* for what begins so"));
     }
     Ok(if prefix { PathPattern::Begins(whole.into()) } else { PathPattern::Is(whole.into()) })
+}
+
+pub(super) fn file(text: &str) -> Result<PathBuf, Refused> {
+    absolute_path(text).ok_or_else(|| is_not(ABSOLUTE))
 }
 
 pub(super) fn cidr(text: &str) -> Result<Cidr, Refused> {

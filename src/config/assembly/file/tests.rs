@@ -1,3 +1,5 @@
+use std::path::Path;
+
 use super::*;
 use crate::config::rules::{Action, ExternalContext, HostPattern, PathPattern, PortRange};
 use crate::net::Direction;
@@ -25,6 +27,22 @@ propagation:
 trust:
   hosts: ["*.internal.example", "*"]
   addresses: [203.0.113.0/24, "fd00::/8", 2001:db8::1]
+tls:
+  intercept:
+    - host: "*.Bank.example"
+      intercept: false
+    - address: 10.0.0.0/8
+      port: 8443
+      intercept: true
+  roots:
+    - file: /etc/corp//root.pem
+      host: "*.corp.example"
+      address: 10.0.0.0/8
+    - {file: /etc/corp/root.pem, host: localhost}
+  client_certificates:
+    - certificate: /etc/corp/client.pem
+      key: /etc/corp/client.key
+      host: api.corp.example
 context: link
 probes:
   paths: [/healthz, "/live/*"]
@@ -49,6 +67,23 @@ fn every_key_is_read() {
     assert_eq!(rules.trusted_hosts, [HostPattern::Below(".internal.example".into()), HostPattern::Any]);
     let addresses: Vec<_> = rules.trusted_addresses.iter().map(ToString::to_string).collect();
     assert_eq!(addresses, ["203.0.113.0/24", "fd00::/8", "2001:db8::1/128"]);
+    let intercept: Vec<_> = rules.intercept.iter().map(|rule| (rule.matcher.to_string(), rule.intercept)).collect();
+    assert_eq!(
+        intercept,
+        [("host=*.bank.example".to_owned(), false), ("address=10.0.0.0/8 port=8443".to_owned(), true)]
+    );
+    let roots: Vec<_> = rules.roots.iter().map(|rule| (rule.matcher.to_string(), rule.file.as_path())).collect();
+    let file = Path::new("/etc/corp/root.pem");
+    assert_eq!(
+        roots,
+        [("host=*.corp.example address=10.0.0.0/8".to_owned(), file), ("host=localhost".to_owned(), file)]
+    );
+    let client = &rules.client_certificates[0];
+    assert_eq!(client.matcher.host, Some(HostPattern::Is("api.corp.example".into())));
+    assert_eq!(
+        (client.certificate.as_path(), client.key.as_path()),
+        (Path::new("/etc/corp/client.pem"), Path::new("/etc/corp/client.key"))
+    );
     assert_eq!(rules.context, ExternalContext::Link);
     assert_eq!(rules.probe_paths, [PathPattern::Is("/healthz".into()), PathPattern::Begins("/live/".into())]);
     let shown = show(&rules);
@@ -59,12 +94,20 @@ fn every_key_is_read() {
         ("everything -> record", "/healthz, /live/*")
     );
     assert_eq!(value("propagation[0]"), "host=api.openai.com -> inject=false");
+    assert_eq!(value("tls.intercept[1]"), "address=10.0.0.0/8 port=8443 -> intercept=true");
+    assert_eq!(value("tls.roots[1]"), "host=localhost -> /etc/corp/root.pem");
+    assert_eq!(
+        value("tls.client_certificates[0]"),
+        "host=api.corp.example -> certificate=/etc/corp/client.pem key=/etc/corp/client.key"
+    );
 }
 
 #[test]
 fn nothing_and_empty_sections_are_the_default() {
-    let empty = "record:\nheaders:\n  request:\nquery: []\npropagation: ~\ntrust: {}\nprobes: null\n";
-    for text in ["", "# only a comment", "{}", "---\n...\n", empty] {
+    let empty = "record:\nheaders:\n  request:\nquery: []\npropagation: ~\ntrust: {}\nprobes: null\ntls:\n  roots:\n";
+    for text in
+        ["", "tls: {intercept: [], roots: ~, client_certificates: []}", "# only a comment", "{}", "---\n...\n", empty]
+    {
         assert_eq!(parse(text), Ok(Rules::default()), "{text:?}");
     }
     assert!(show(&Rules::default()).iter().all(|(_, _, set)| !set));
@@ -115,6 +158,64 @@ fn every_refusal_names_the_place_the_line_the_value_and_what_is_accepted() {
         ("trust: {host: [a]}", "trust.host (line 1): unknown key; did you mean hosts?"),
         ("trust: {hosts: ['a..b']}", "trust.hosts[0] (line 1): \"a..b\" is not a host name"),
         ("trust: {addresses: [10.0.0.0-10.0.0.9]}", "trust.addresses[0] (line 1): "),
+        (
+            "tls: {intercepts: []}",
+            "tls.intercepts (line 1): unknown key; did you mean intercept? accepted: intercept, roots",
+        ),
+        ("tls: {intercept: false}", "tls.intercept (line 1): \"false\" is not a list"),
+        ("tls: {intercept: [{host: a}]}", "tls.intercept[0] (line 1): the key intercept is missing; accepted: true or"),
+        (
+            "tls: {intercept: [{host: a, intercept: 0}]}",
+            "tls.intercept[0].intercept (line 1): \"0\" is not true or false",
+        ),
+        ("tls: {intercept: [{host: 'a:1', intercept: true}]}", "tls.intercept[0].host (line 1): \"a:1\" is not a host"),
+        (
+            "tls: {intercept: [{address: a, intercept: true}]}",
+            "tls.intercept[0].address (line 1): \"a\" is not a network",
+        ),
+        ("tls: {intercept: [{port: 0, intercept: true}]}", "tls.intercept[0].port (line 1): \"0\" is not a port"),
+        (
+            "tls: {intercept: [{method: GET, intercept: true}]}",
+            "tls.intercept[0].method (line 1): unknown key; accepted: host, address, port, intercept",
+        ),
+        ("tls: {intercept: [{path: /a, intercept: true}]}", "tls.intercept[0].path (line 1): unknown key"),
+        ("tls: {intercept: [{direction: inbound, intercept: true}]}", "direction (line 1): unknown key"),
+        (
+            "tls:\n  intercept:\n  - {address: 10.0.0.0/8, intercept: true}\n  - {address: 10.0.0.0/8, port: 1, intercept: false}",
+            "tls.intercept[1] (line 4): is never reached: [0]",
+        ),
+        ("tls: {roots: [{host: a}]}", "tls.roots[0] (line 1): the key file is missing; accepted: an absolute path"),
+        ("tls: {roots: [{host: a, file: a.pem}]}", "tls.roots[0].file (line 1): \"a.pem\" is not an absolute path"),
+        ("tls: {roots: [{host: a, file: /a/../b}]}", "\"/a/../b\" is not an absolute path without \"..\""),
+        ("tls: {roots: [{host: a, file: \"/a\\0\"}]}", "\"/a\\0\" is not an absolute path"),
+        ("tls: {roots: [{host: a, file: /}]}", "\"/\" is not an absolute path"),
+        ("tls: {roots: [{host: a, file: }]}", "tls.roots[0].file (line 1): nothing is not an absolute path"),
+        ("tls: {roots: [{file: /a}]}", "tls.roots[0] (line 1): names no server; accepted: host, address or both"),
+        ("tls: {roots: [{host: '', file: /a}]}", "tls.roots[0].host (line 1): \"\" is not a host name"),
+        ("tls: {roots: [{host: a, port: 443, file: /a}]}", "tls.roots[0].port (line 1): unknown key"),
+        ("tls: {roots: [{host: a, file: /a}, {file: /a, host: A}]}", "tls.roots[1] (line 1): has the file of [0]"),
+        (
+            "tls: {roots: [{host: a, address: '::1', file: /a}, {file: /a, host: a}]}",
+            "tls.roots[1] (line 1): has the file of [0], and one matches all of the other; keep the wider",
+        ),
+        (
+            "tls: {client_certificates: [{host: a, certificate: /a}]}",
+            "tls.client_certificates[0] (line 1): the key key is missing; accepted: an absolute path",
+        ),
+        ("tls: {client_certificates: [{host: a, key: /a}]}", "the key certificate is missing; accepted: an absolute"),
+        ("tls: {client_certificates: [{host: a, certificate: a, key: /a}]}", "].certificate (line 1): \"a\" is not an"),
+        (
+            "tls: {client_certificates: [{host: a, certificate: /a, key: [a]}]}",
+            "].key (line 1): a list is not one value",
+        ),
+        (
+            "tls: {client_certificates: [{certificate: /a, key: /a}]}",
+            "names no server; accepted: host, address or both",
+        ),
+        (
+            "tls: {client_certificates: [{host: '*', certificate: /a, key: /a}, {host: '*', certificate: /b, key: /b}]}",
+            "tls.client_certificates[1] (line 1): is never reached: [0] matches all of it",
+        ),
         ("context: drop", "context (line 1): \"drop\" is not continue, link or ignore"),
         ("probes: {paths: [healthz]}", "probes.paths[0] (line 1): \"healthz\" is not a path"),
         ("[]", "the file (line 1): a list is not a mapping"),
@@ -192,4 +293,13 @@ fn a_name_that_smells_of_a_credential_can_never_be_listed() {
     {
         assert!(parse(&format!("headers: {{request: [{name}]}}")).is_ok(), "{name}");
     }
+}
+
+#[test]
+fn the_same_files_may_count_for_several_servers() {
+    let text =
+        "tls: {roots: [{host: a, file: /a}, {host: b, file: /a}, {host: a, file: /b}, {address: '::1', file: /a}]}";
+    assert_eq!(parse(text).unwrap().roots.len(), 4);
+    let text = "tls: {client_certificates: [{host: a, certificate: /a, key: /k}, {host: b, certificate: /a, key: /k}]}";
+    assert_eq!(parse(text).unwrap().client_certificates.len(), 2);
 }
