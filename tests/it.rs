@@ -14,6 +14,7 @@ mod it {
     mod ends;
     mod export;
     mod h2;
+    mod hellos;
     mod hostile;
     mod inbound;
     mod life;
