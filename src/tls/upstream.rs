@@ -139,7 +139,8 @@ impl Upstreams {
             .map_err(Error::other)?
             .with_webpki_verifier(policy.verifier)
             .with_client_cert_resolver(policy.credentials);
-        config.resumption = Resumption::store(Arc::new(Sessions::new())).tls12_resumption(Tls12Resumption::SessionIdOrTickets);
+        config.resumption =
+            Resumption::store(Arc::new(Sessions::new())).tls12_resumption(Tls12Resumption::SessionIdOrTickets);
         config.enable_early_data = false;
         let config = Arc::new(config);
         if made.configs.len() >= MOST {
