@@ -61,7 +61,7 @@ pub struct Attempt {
 
 /// A client that waits for our answer.
 pub struct Accepting {
-    accepted: Accepted,
+    accepted: Box<Accepted>,
     /// How much of what it has said is in there.
     taken: usize,
 }
@@ -128,7 +128,7 @@ impl Interceptor {
             return Err(doubt);
         }
         let offer = Offer::of(hello).ok_or(Doubt::Offer)?;
-        let accepting = Clients::read(said).map(|(accepted, taken)| Accepting { accepted, taken });
+        let accepting = Clients::read(said).map(|(accepted, taken)| Accepting { accepted: Box::new(accepted), taken });
         let accepting = accepting.ok_or(Doubt::NotUnderstood)?;
         let leaf = self.authority.leaf(&name).map_err(|no| match no {
             NoLeaf::RateLimited => Doubt::RateLimited,
@@ -162,7 +162,7 @@ impl Interceptor {
     ) -> Result<Stream, Refusal> {
         let Accepting { accepted, taken } = accepting;
         let behind = said.get(taken..).unwrap_or_default();
-        let accepting = self.clients.accept(accepted, attempt.leaf.clone(), alpn, behind, stream);
+        let accepting = self.clients.accept(*accepted, attempt.leaf.clone(), alpn, behind, stream);
         match tokio::time::timeout(PATIENCE, accepting).await.unwrap_or(Err(Refusal::Silent)) {
             Ok(stream) => Ok(stream),
             Err(refusal) => {
@@ -187,8 +187,8 @@ impl Interceptor {
     }
 
     /// Reads the files of a rule, so that one that cannot be used is known at once.
-    pub fn check(&self, verification: &Verification) -> io::Result<()> {
-        self.upstreams.check(verification)
+    pub fn prepare(&self, verification: Verification) -> io::Result<()> {
+        self.upstreams.prepare(verification)
     }
 
     /// Files that verification depends on may have changed.

@@ -52,14 +52,15 @@ impl Interception {
         let authority = Arc::new(Authority::open(&tls.authority, budget, metrics, SystemTime::now)?);
         let verified_by = public.certificates.iter().chain(&everywhere).cloned().collect();
         let interceptor = Arc::new(Interceptor::new(tls.intercept, authority.clone(), verified_by));
+        interceptor.prepare(Verification::default())?;
         for rule in &rules.roots {
             let verification = Verification { roots: vec![rule.file.clone()], client: None };
-            interceptor.check(&verification).map_err(|error| named("tls.roots", error))?;
+            interceptor.prepare(verification).map_err(|error| named("tls.roots", error))?;
         }
         for rule in &rules.client_certificates {
             let client = Some((rule.certificate.clone(), rule.key.clone()));
             let verification = Verification { roots: Vec::new(), client };
-            interceptor.check(&verification).map_err(|error| named("tls.client_certificates", error))?;
+            interceptor.prepare(verification).map_err(|error| named("tls.client_certificates", error))?;
         }
         info!(
             public = public.certificates.len(),

@@ -47,6 +47,15 @@ struct Made {
     configs: HashMap<(Arc<Verification>, Offer), Arc<ClientConfig>>,
 }
 
+impl Made {
+    fn keep(&mut self, verification: Arc<Verification>, policy: Policy) {
+        if self.policies.len() >= MOST {
+            self.policies.clear();
+        }
+        self.policies.insert(verification, policy);
+    }
+}
+
 /// A [`Verification`] whose files have been read.
 #[derive(Clone, Debug)]
 struct Policy {
@@ -93,23 +102,24 @@ impl Upstreams {
         connected.map(Stream::client).map_err(|error| Doubt::of(&error))
     }
 
-    /// Whether its files can be used.
-    pub(super) fn check(&self, verification: &Verification) -> Result<()> {
-        self.policy(verification).map(drop)
+    /// Reads its files, so that no connection has to; whether they can be used.
+    pub(super) fn prepare(&self, verification: Verification) -> Result<()> {
+        let policy = self.policy(&verification)?;
+        self.lock().keep(Arc::new(verification), policy);
+        Ok(())
     }
 
-    /// Forgets what was made of files that have changed.
+    /// Reads files that have changed.
     pub(super) fn refresh(&self) {
-        let mut made = self.lock();
-        let changed = |verification: &Verification, policy: &Policy| stamps(verification) != policy.stamps;
-        let stale: Vec<_> =
-            made.policies.iter().filter(|(key, policy)| changed(key, policy)).map(|(key, _)| key.clone()).collect();
-        for verification in stale {
+        let known: Vec<_> =
+            self.lock().policies.iter().map(|(key, policy)| (key.clone(), policy.stamps.clone())).collect();
+        for (verification, _) in known.into_iter().filter(|(verification, old)| stamps(verification) != *old) {
             match self.policy(&verification) {
                 Ok(policy) => {
                     info!("certificates for upstream were read again");
-                    made.policies.insert(verification.clone(), policy);
+                    let mut made = self.lock();
                     made.configs.retain(|(other, _), _| *other != verification);
+                    made.keep(verification, policy);
                 }
                 // The stamps stay old: the next time it is tried again.
                 Err(error) => warn!(%error, "certificates for upstream cannot be used; the last ones hold"),
@@ -126,11 +136,9 @@ impl Upstreams {
         let policy = match made.policies.get(verification) {
             Some(policy) => policy.clone(),
             None => {
+                // Small files, once for each combination that rules make.
                 let policy = self.policy(verification)?;
-                if made.policies.len() >= MOST {
-                    made.policies.clear();
-                }
-                made.policies.insert(verification.clone(), policy.clone());
+                made.keep(verification.clone(), policy.clone());
                 policy
             }
         };
