@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Servers of every kind, good and bad: `servers.py FOLDER`. FOLDER/cases.json: [[name, host, port, server]…]; a server is
+"""Servers of every kind, good and bad: `servers.py FOLDER`. FOLDER/cases.json: [[name, host, port, server, kinds of clients]…]; a server is
     {"raw": HOW}: reset, close, http, greet, garbage, or the two bytes of an alert in hexadecimals
     {"certificate": NAME, …}: of TLS, with `versions` [lowest, highest], `ciphers`, `dh`, `curve`, `client` (required, optional),
     `named` (who names no server is refused)
@@ -33,7 +33,14 @@ def answer(connection, server):
         while connection.recv(16384):
             pass
         return
-    with server["context"].wrap_socket(connection, server_side=True) as over:
+    with server["context"].wrap_socket(connection, server_side=True, do_handshake_on_connect=False) as over:
+        try:
+            over.do_handshake()
+        except ssl.SSLError:  # whose alert the client must be able to hear
+            over.shutdown(socket.SHUT_WR)
+            while over.recv(16384):
+                pass
+            return
         head = b""
         while b"\r\n\r\n" not in head:
             more = over.recv(16384)
@@ -88,7 +95,7 @@ def serve(port, server):
     threading.Thread(target=accept, daemon=True).start()
 
 
-for _, _, port, server in json.loads((FOLDER / "cases.json").read_text()):
+for _, _, port, server, _ in json.loads((FOLDER / "cases.json").read_text()):
     if "node" not in server:
         if "certificate" in server:
             server["context"] = context(server)

@@ -16,11 +16,11 @@ async function play([name, host, port]) {
     answer.on("data", (data) => (body += data));
     answer.on("end", () => resolve(`${answer.statusCode} ${body}`));
     answer.on("error", (error) => resolve(`${error.code} ${error.message}`));
-  }).on("error", (error) => resolve(`${error.code} ${error.reason ?? error.message}`)).on("timeout", () => resolve("<TIMEOUT>")));
+  }).on("error", (error) => resolve(`${error.code} ${error.reason ?? error.message}`.replace(/[0-9A-F]{16}/, ""))).on("timeout", () => resolve("<TIMEOUT>")));
   console.log(JSON.stringify({ row, at: "client", saw: [saw] }));
 }
 
-const queue = [...cases];
+const queue = cases.filter(([, , , , kinds]) => kinds.includes(kind));
 const worker = async () => {
   while (queue.length) await play(queue.shift());
 };

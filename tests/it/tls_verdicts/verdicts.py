@@ -43,7 +43,9 @@ def with_curl(row, host, port):
 
 
 def play(case):
-    name, host, port, _ = case
+    name, host, port, _, kinds = case
+    if KIND not in kinds:
+        return
     row = f"{KIND}: {name}"
     act = with_python if KIND.startswith("python") else with_curl
     saw = act(row, host.replace("ADDRESS", ADDRESS), port)
