@@ -21,6 +21,7 @@ mod it {
     mod rules;
     mod soak;
     mod tls_clients;
+    mod tls_refusals;
     mod tls_verdicts;
     mod wire;
 }
