@@ -92,6 +92,11 @@ fn all(cases: &[Case]) -> impl Iterator<Item = (&'static str, &'static str, &Cas
 /// Where we are in between, the server sees our header.
 fn row(kind: &str, case: &Case, ours: &Seen) -> Row {
     let row = named(&format!("{kind}: {}", case.name));
+    if row.name == "python: underscore in the name" {
+        return row.differs(
+            "the server's certificate has a wildcard, which OpenSSL holds against no underscore; ours has the name",
+        );
+    }
     match case.expected {
         Intercepted => row,
         Passed(_) => row.traced(0),

@@ -53,6 +53,14 @@ def answer(connection, server):
         with SAYING:
             print(json.dumps({"row": row, "at": "origin", "saw": [f"{text}a client's certificate: {bool(shown)}"]}), flush=True)
         over.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\nok")
+        # close_notify, then FIN, then what the other has left to say.
+        over.setblocking(False)
+        try:
+            over.unwrap()
+        except ssl.SSLWantReadError:
+            pass
+        over.settimeout(20)
+        over.shutdown(socket.SHUT_WR)
         while over.recv(16384):
             pass
 
