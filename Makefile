@@ -47,8 +47,9 @@ bench: $(TOOLS)/envoy.stamp $(TOOLS)/mitmproxy.stamp
 # `cargo install cargo-fuzz`. What is found is kept under fuzz/artifacts/, the corpus under fuzz/corpus/.
 fuzz:
 	set -e; for target in $$(cargo +nightly fuzz list); do \
-	    mkdir -p fuzz/corpus/$$target; \
-	    cargo +nightly fuzz run $$target fuzz/corpus/$$target fuzz/seeds/$$target -- -max_total_time=$(FUZZ_SECONDS) -max_len=4096 -timeout=5 -rss_limit_mb=1024 -print_final_stats=1; \
+	    mkdir -p fuzz/corpus/$$target; seeds=fuzz/seeds/$$target; \
+	    if test $$target = client_hello; then seeds="$$seeds tests/fixtures/client_hello"; fi; \
+	    cargo +nightly fuzz run $$target fuzz/corpus/$$target $$seeds -- -max_total_time=$(FUZZ_SECONDS) -max_len=4096 -timeout=5 -rss_limit_mb=1024 -print_final_stats=1; \
 	done
 
 # What must be on the machine comes first; libraries go into target/ only.

@@ -3,9 +3,10 @@
 mod check;
 
 use std::io::Write;
+use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{Arg, ArgAction, Command};
+use clap::{Arg, ArgAction, Command, value_parser};
 use tracing::{error, warn};
 
 use crate::config::assembly::{self, Assembled, Problems};
@@ -16,8 +17,13 @@ pub fn main() -> ExitCode {
     let matches = command().get_matches();
     match matches.subcommand() {
         Some(("check", matches)) => with_config(|assembled| {
+            let quiet = matches.get_flag("quiet");
+            if matches.get_flag("trust") {
+                let folder = matches.get_one::<PathBuf>("dir").or(assembled.config.tls.trust_dir.as_ref());
+                return check::trust::run(folder.map(PathBuf::as_path), &assembly::inherited(), quiet);
+            }
             let ipv6 = matches.get_one::<String>("ipv6").map_or("auto", String::as_str);
-            check::run(&assembled.config, ipv6, matches.get_flag("quiet"))
+            check::run(&assembled.config, ipv6, quiet)
         }),
         Some(("config", _)) => with_config(|assembled| print_config(&assembled)),
         _ => with_config(|assembled| proxy(&assembled)),
@@ -32,6 +38,17 @@ fn command() -> Command {
         .default_value("auto")
         .help("Check IPv6 too: auto = where the namespace has an IPv6 default route");
     let quiet = Arg::new("quiet").long("quiet").short('q').action(ArgAction::SetTrue).help("Print only what is wrong");
+    let trust = Arg::new("trust")
+        .long("trust")
+        .action(ArgAction::SetTrue)
+        .conflicts_with("ipv6")
+        .help("Instead: test which runtimes of this machine trust the sidecar's authority, and say what to set");
+    let dir = Arg::new("dir")
+        .long("dir")
+        .value_name("DIR")
+        .value_parser(value_parser!(PathBuf))
+        .requires("trust")
+        .help("The folder with the authority's files [default: SIDETRACE_TRUST_DIR]");
     Command::new("sidetrace")
         .version(env!("CARGO_PKG_VERSION"))
         .about("Distributed tracing for AI agents, without a line of agent code changed")
@@ -43,10 +60,13 @@ fn command() -> Command {
             Command::new("check")
                 .about("Prove that this namespace's traffic is redirected to the sidecar, or say what to do")
                 .after_help(
-                    "Run it as the agent's user: the sidecar's own user is exempt. Exit code 0 means redirected.",
+                    "Run it as the agent's user: the sidecar's own user is exempt. Exit code 0 means redirected.\nWith \
+                     --trust run it in the agent's environment. Exit code 0 means that all runtimes found trust it.",
                 )
                 .arg(ipv6)
-                .arg(quiet),
+                .arg(quiet)
+                .arg(trust)
+                .arg(dir),
         )
         .subcommand(Command::new("config").about("Print the configuration in force, and where each value came from"))
 }

@@ -10,6 +10,7 @@ mod client;
 mod doubt;
 mod learned;
 mod offer;
+mod sessions;
 mod stream;
 mod upstream;
 

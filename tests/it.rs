@@ -7,22 +7,26 @@ mod it {
     pub(crate) mod support;
 
     mod admin;
+    mod authority;
     mod clients;
     mod conformance;
     mod delivery;
     mod ends;
     mod export;
     mod h2;
+    mod hellos;
     mod hostile;
     mod inbound;
     mod life;
     mod policy;
     mod redirect_rules;
     mod rules;
+    mod secrets;
     mod soak;
     mod tls_clients;
     mod tls_refusals;
     mod tls_verdicts;
+    mod trust;
     mod wire;
 }
 

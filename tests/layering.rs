@@ -49,7 +49,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "trust",
         ],
     ),
-    ("cli", &["app", "check", "config", "telemetry", "trust"]),
+    ("cli", &["app", "budget", "check", "config", "telemetry", "tls", "trust"]),
 ];
 
 #[test]

@@ -131,7 +131,7 @@ impl Load {
             Self::TlsIdle => {
                 "TLS, 1,000 idle connections, each has made one request, all at the same time (own client and origin)"
             }
-            Self::TlsNames => "TLS, 1,000 names, a connection to each, closed again (own client and origin)",
+            Self::TlsNames => "TLS, 400 names, a connection to each, closed again (own client and origin)",
             Self::RoundTrips => {
                 "TLS, time from connect to answer in round trips of 20 ms between proxy and server (own client and origin)"
             }
@@ -186,7 +186,7 @@ impl Load {
             ],
             Self::TlsNames => &[
                 Column("rss_before_kib", "RSS KiB", 0),
-                Column("rss_after_kib", "after 1,000", 0),
+                Column("rss_after_kib", "after 400", 0),
                 Column("pss_kib_per_name", "PSS KiB/name", 1),
             ],
             Self::TlsNewConnections | Self::TlsResumed => &[
@@ -228,7 +228,6 @@ impl Load {
         let tls = self.protocol() == Protocol::Tls;
         match peer {
             Peer::HaproxyHttp => !tls,
-            Peer::SidecarSpliced => tls,
             Peer::Mitmproxy => matches!(self, Self::TlsKeepAlive | Self::TlsNewConnections) && round == 1,
             Peer::SidecarOff | Peer::SidecarOn => true,
             Peer::Direct | Peer::Relay => self != Self::TlsNames,

@@ -17,12 +17,10 @@ pub(crate) enum Peer {
     Relay,
     /// The floor for what parses HTTP; no tracing.
     HaproxyHttp,
-    /// Writes headers, exports nothing.
+    /// Writes headers, exports nothing. Passes TLS on as it came: there is nothing to read it for.
     SidecarOff,
     /// Every span exported.
     SidecarOn,
-    /// Passes TLS on as it came, with its spans: what costs the least of what it can do with it.
-    SidecarSpliced,
     EnvoyOff,
     /// Every span exported, in batches of 512: its best case.
     EnvoyOn,
@@ -49,13 +47,12 @@ pub(crate) struct Ledger {
 }
 
 impl Peer {
-    pub(crate) const ALL: [Self; 9] = [
+    pub(crate) const ALL: [Self; 8] = [
         Self::Direct,
         Self::Relay,
         Self::HaproxyHttp,
         Self::SidecarOff,
         Self::SidecarOn,
-        Self::SidecarSpliced,
         Self::EnvoyOff,
         Self::EnvoyOn,
         Self::Mitmproxy,
@@ -68,7 +65,6 @@ impl Peer {
             Self::HaproxyHttp => "haproxy-http",
             Self::SidecarOff => "sidecar-off",
             Self::SidecarOn => "sidecar-on",
-            Self::SidecarSpliced => "sidecar-spliced",
             Self::EnvoyOff => "envoy-off",
             Self::EnvoyOn => "envoy-on",
             Self::Mitmproxy => "mitmproxy",
@@ -82,7 +78,6 @@ impl Peer {
             Self::HaproxyHttp => "haproxy mode http",
             Self::SidecarOff => "sidetrace, tracing off",
             Self::SidecarOn => "sidetrace, tracing on",
-            Self::SidecarSpliced => "sidetrace, TLS spliced",
             Self::EnvoyOff => "Envoy, tracing off",
             Self::EnvoyOn => "Envoy, tracing on",
             Self::Mitmproxy => "mitmproxy",
@@ -139,8 +134,6 @@ impl Running {
 
 pub(crate) fn start(peer: Peer, protocol: Protocol, agent: &Agent<'_>) -> Running {
     assert!(full_uid_map(), "the proxies are exempt by their uid: the bench needs root");
-    let exported = ("OTEL_EXPORTER_OTLP_ENDPOINT", format!("http://{ADDRESS}:{SINK}"));
-    let tls = protocol == Protocol::Tls;
     let process = match peer {
         Peer::Direct => return Running { peer, process: None },
         Peer::Relay => haproxy(agent, "mode tcp", ""),
@@ -149,9 +142,11 @@ pub(crate) fn start(peer: Peer, protocol: Protocol, agent: &Agent<'_>) -> Runnin
             // Without http-no-delay it holds back what a stream writes, for tens of milliseconds.
             haproxy(agent, "mode http\n  option http-no-delay", proto)
         }
-        Peer::SidecarOff => sidecar(agent, ("OTEL_SDK_DISABLED", "true".to_owned()), tls),
-        Peer::SidecarOn => sidecar(agent, exported, tls),
-        Peer::SidecarSpliced => sidecar(agent, exported, false),
+        Peer::SidecarOff => sidecar(agent, ("OTEL_SDK_DISABLED", "true".to_owned()), false),
+        Peer::SidecarOn => {
+            let exported = ("OTEL_EXPORTER_OTLP_ENDPOINT", format!("http://{ADDRESS}:{SINK}"));
+            sidecar(agent, exported, protocol == Protocol::Tls)
+        }
         Peer::EnvoyOff => envoy::start(agent, false),
         Peer::EnvoyOn => envoy::start(agent, true),
         Peer::Mitmproxy => mitmproxy(agent),

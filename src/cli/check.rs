@@ -1,7 +1,9 @@
 //! `sidetrace check`: sends a token to an address that is never routed, and expects it back from the outbound port.
 //!
 //! Before the sidecar runs (the init container's last step) the check listens on that port itself; later the sidecar
-//! answers.
+//! answers. With `--trust` it asks the runtimes of this machine whom they trust.
+
+pub(super) mod trust;
 
 use std::io::{self, Read, Write};
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream};

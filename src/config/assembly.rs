@@ -6,6 +6,7 @@
 
 mod export;
 mod file;
+mod inherited;
 mod resource;
 mod tls;
 mod tracing;
@@ -19,6 +20,7 @@ use std::str::FromStr;
 use std::time::Duration;
 use std::{fmt, fs, io};
 
+pub use self::inherited::inherited;
 use super::rules::Rules;
 use super::{Batch, Config, Log};
 

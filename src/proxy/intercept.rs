@@ -40,8 +40,9 @@ pub(super) async fn serve(
     };
     let mut intercepted = Intercepted { proxy, context, begun, hello, interceptor, attempt, client, said: read.client };
     match intercepted.connect(upstream).await? {
-        Some(Ok(upstream)) => intercepted.accept(accepting, upstream).await,
-        Some(Err(doubt)) => intercepted.pass(doubt).await,
+        // Each of these lasts as long as the connection: boxed, it does not hold what the others would need.
+        Some(Ok(upstream)) => Box::pin(intercepted.accept(accepting, upstream)).await,
+        Some(Err(doubt)) => Box::pin(intercepted.pass(doubt)).await,
         None => Ok(()),
     }
 }

@@ -202,3 +202,6 @@ impl State {
         (self.ca, self.signer) = (ca, None);
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -12,7 +12,7 @@ use crate::detect::client_hello::{ClientHello, TLS_1_2, TLS_1_3};
 pub(super) struct Offer {
     tls12: bool,
     tls13: bool,
-    /// In the client's order.
+    /// In the client's order, but those of AES-256 and SHA-384 last.
     cipher_suites: Vec<u16>,
     /// The one that the client sent a key share for first, then in the client's order.
     groups: Vec<u16>,
@@ -48,7 +48,10 @@ impl Offer {
             return None;
         }
         let both = [(tls13, suites13), (tls12, suites12)];
-        let cipher_suites = both.into_iter().filter(|(offered, _)| *offered).flat_map(|(_, suites)| suites).collect();
+        let offered = both.into_iter().filter(|(offered, _)| *offered);
+        let mut cipher_suites: Vec<u16> = offered.flat_map(|(_, suites)| suites).collect();
+        // Half of a resumed handshake is hashing, and processors help with SHA-256 only. Many servers take the first they know.
+        cipher_suites.sort_by_key(|suite| AES_256.contains(suite));
         Some(Self { tls12, tls13, cipher_suites, groups })
     }
 
@@ -82,6 +85,8 @@ impl Offer {
 const ECDSA_P256_SHA256: u16 = 0x0403;
 /// AES-128-GCM, AES-256-GCM, ChaCha20-Poly1305.
 const ECDHE_ECDSA: [u16; 3] = [0xc02b, 0xc02c, 0xcca9];
+/// TLS 1.3; ECDHE with ECDSA and with RSA.
+const AES_256: [u16; 3] = [0x1302, 0xc02c, 0xc030];
 /// P-256, P-384, X25519: those that TLS 1.2 knows too.
 const CLASSIC_GROUPS: [u16; 3] = [0x17, 0x18, 0x1d];
 
@@ -103,7 +108,7 @@ mod tests {
     #[test]
     fn upstream_is_offered_what_the_client_offered_its_key_share_first() {
         let offer = Offer::of(&modern()).unwrap();
-        assert_eq!(offer.cipher_suites, [0x1302, 0x1301, 0xc02f, 0xc02b]);
+        assert_eq!(offer.cipher_suites, [0x1301, 0xc02f, 0xc02b, 0x1302]);
         assert_eq!(offer.groups, [0x17, 0x1d, 0x11ec]);
         let provider = offer.provider();
         let groups: Vec<u16> = provider.kx_groups.iter().map(|group| group.name().into()).collect();

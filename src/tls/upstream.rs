@@ -11,9 +11,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
-use tokio_rustls::rustls::client::{
-    ClientSessionMemoryCache, ResolvesClientCert, Resumption, Tls12Resumption, WebPkiServerVerifier,
-};
+use tokio_rustls::rustls::client::{ResolvesClientCert, Resumption, Tls12Resumption, WebPkiServerVerifier};
 use tokio_rustls::rustls::crypto::aws_lc_rs;
 use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, TrustAnchor};
 use tokio_rustls::rustls::sign::CertifiedKey;
@@ -22,6 +20,7 @@ use tracing::{info, warn};
 
 use super::doubt::Doubt;
 use super::offer::Offer;
+use super::sessions::Sessions;
 use super::stream::Stream;
 use crate::files::{self, Stamp};
 
@@ -140,8 +139,8 @@ impl Upstreams {
             .map_err(Error::other)?
             .with_webpki_verifier(policy.verifier)
             .with_client_cert_resolver(policy.credentials);
-        let sessions = Arc::new(ClientSessionMemoryCache::new(SESSIONS));
-        config.resumption = Resumption::store(sessions).tls12_resumption(Tls12Resumption::SessionIdOrTickets);
+        config.resumption =
+            Resumption::store(Arc::new(Sessions::new())).tls12_resumption(Tls12Resumption::SessionIdOrTickets);
         config.enable_early_data = false;
         let config = Arc::new(config);
         if made.configs.len() >= MOST {
@@ -209,5 +208,3 @@ impl ResolvesClientCert for Credentials {
 
 /// Configurations: there are few kinds of clients in a pod.
 const MOST: usize = 64;
-/// Servers whose sessions a configuration keeps, some KiB each.
-const SESSIONS: usize = 128;

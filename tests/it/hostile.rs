@@ -314,20 +314,20 @@ fn warm(pod: &Pod) -> u64 {
     rss(pod)
 }
 
-fn idle(pod: &Pod) {
+pub(super) fn idle(pod: &Pod) {
     until("all connections are closed", || pod.metric("sidetrace_connections_open") == 0);
 }
 
-fn bounded(pod: &Pod, warm: u64, growth: u64, what: &str) {
+pub(super) fn bounded(pod: &Pod, warm: u64, growth: u64, what: &str) {
     let now = rss(pod);
     println!("{what}: {} KiB over {} KiB", now.saturating_sub(warm) / 1024, warm / 1024);
     assert!(now <= warm + growth, "{what}: {now} bytes, {warm} before");
 }
 
-fn rss(pod: &Pod) -> u64 {
+pub(super) fn rss(pod: &Pod) -> u64 {
     let status = std::fs::read_to_string(format!("/proc/{}/status", pod.sidecar_id())).unwrap();
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
     line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() * 1024
 }
 
-const MIB: u64 = 1024 * 1024;
+pub(super) const MIB: u64 = 1024 * 1024;

@@ -1,7 +1,7 @@
 //! Our own root in one file, so that a restart of the sidecar keeps the agent's trust. The file is on a memory volume: a
 //! key on a disk outlives the pod.
 
-use std::fs::{File, OpenOptions};
+use std::fs::{File, Metadata, OpenOptions};
 use std::io::{Error, ErrorKind, Read, Result, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::Path;
@@ -29,6 +29,7 @@ pub(super) fn open(path: &Path, now: SystemTime) -> Result<Ca> {
             Err(named(path, "holds a root that is not valid yet: set the clock, or delete the file"))
         }
         Some(ca) if ca.validity().until > now + LEAST => Ok(ca),
+        // None, or one that ends under an agent that trusts it.
         found => {
             if found.is_some() {
                 info!(file = %path.display(), "the root ends soon: a new one is made");
@@ -54,23 +55,7 @@ fn load(path: &Path) -> Result<Option<Ca>> {
         }
         Err(error) => return Err(error),
     };
-    let metadata = file.metadata()?;
-    if !metadata.is_file() {
-        return Err(refused("is not a regular file"));
-    }
-    let own = nix::unistd::geteuid().as_raw();
-    if metadata.uid() != own {
-        return Err(refused(&format!("belongs to uid {}, not to us ({own}): delete it", metadata.uid())));
-    }
-    if metadata.mode() & 0o077 != 0 {
-        let mode = metadata.mode() & 0o7777;
-        return Err(refused(&format!(
-            "can be read by others (mode {mode:04o}, not 0600), so its key is no secret: delete it"
-        )));
-    }
-    if metadata.len() > MOST {
-        return Err(refused("is too large to be a root of ours: delete it"));
-    }
+    trustworthy(&file.metadata()?, nix::unistd::geteuid().as_raw())?;
     // Large enough at once: what grows leaves copies of the key behind.
     let mut content = Zeroizing::new(vec![0; usize::try_from(MOST).unwrap_or_default()]);
     let mut length = 0;
@@ -87,6 +72,24 @@ fn load(path: &Path) -> Result<Option<Ca>> {
     found
         .map(Some)
         .ok_or_else(|| refused("is damaged. Delete it for a new root, and restart the agent, which trusts the old one"))
+}
+
+/// A secret that others could read, or have put there, is none.
+fn trustworthy(metadata: &Metadata, own: u32) -> Result<()> {
+    let (owner, mode) = (metadata.uid(), metadata.mode() & 0o7777);
+    if !metadata.is_file() {
+        return Err(refused("is not a regular file"));
+    }
+    if owner != own {
+        return Err(refused(&format!("belongs to uid {owner}, not to us ({own}): delete it")));
+    }
+    if mode & 0o077 != 0 {
+        return Err(refused(&format!("is open to others (mode {mode:04o}), so its key is no secret: delete it")));
+    }
+    if metadata.len() > MOST {
+        return Err(refused("is too large to be a root of ours: delete it"));
+    }
+    Ok(())
 }
 
 fn read(content: &[u8]) -> Option<Ca> {
@@ -147,8 +150,125 @@ fn named(path: &Path, text: &str) -> Error {
     Error::new(ErrorKind::InvalidData, format!("SIDETRACE_CA_STATE: {}: {text}. {accepted}", path.display()))
 }
 
-/// A root that has less to live is replaced: it would end under an agent that trusts it.
+/// A root that has less to live is replaced.
 const LEAST: Duration = Duration::from_secs(48 * 3600);
 const MOST: u64 = 16 * 1024;
 /// `statfs(2)`.
 const RAMFS_MAGIC: FsType = FsType(0x8584_58f6);
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::{PermissionsExt, symlink};
+    use std::path::PathBuf;
+
+    use super::*;
+
+    fn now() -> SystemTime {
+        SystemTime::UNIX_EPOCH + Duration::from_secs(1_795_374_000)
+    }
+
+    /// A directory of its own on a memory volume.
+    struct Folder(PathBuf);
+
+    impl Folder {
+        fn new(name: &str) -> Self {
+            let path = Path::new("/dev/shm").join(format!("sidetrace-{name}-{}", std::process::id()));
+            let _ = std::fs::remove_dir_all(&path);
+            std::fs::create_dir(&path).unwrap();
+            Self(path)
+        }
+
+        fn file(&self) -> PathBuf {
+            self.0.join("ca.pem")
+        }
+    }
+
+    impl Drop for Folder {
+        fn drop(&mut self) {
+            let _ = std::fs::remove_dir_all(&self.0);
+        }
+    }
+
+    fn error(path: &Path) -> String {
+        let error = open(path, now()).unwrap_err().to_string();
+        assert!(error.starts_with(&format!("SIDETRACE_CA_STATE: {}: ", path.display())), "{error}");
+        error
+    }
+
+    #[test]
+    fn a_root_is_made_once_and_found_again_by_the_next_start() {
+        let folder = Folder::new("state-once");
+        let first = open(&folder.file(), now()).unwrap();
+        let metadata = std::fs::metadata(folder.file()).unwrap();
+        assert_eq!(metadata.mode() & 0o7777, 0o600);
+        let again = open(&folder.file(), now() + Duration::from_secs(86_400)).unwrap();
+        assert_eq!(first.root(), again.root());
+        assert_eq!(std::fs::read_dir(&folder.0).unwrap().count(), 1, "nothing is left beside it");
+        std::fs::write(folder.file(), "").unwrap();
+        let new = open(&folder.file(), now()).unwrap();
+        assert_ne!(first.root(), new.root(), "an empty file is none");
+        assert_eq!(open(&folder.file(), now()).unwrap().root(), new.root());
+    }
+
+    #[test]
+    fn a_root_that_ends_soon_is_replaced_and_one_from_the_future_is_refused() {
+        let folder = Folder::new("state-soon");
+        let first = open(&folder.file(), now()).unwrap();
+        let end = first.validity().until;
+        assert_eq!(open(&folder.file(), end - LEAST - Duration::from_secs(1)).unwrap().root(), first.root());
+        let next = open(&folder.file(), end - LEAST).unwrap();
+        assert_ne!(next.root(), first.root());
+        assert!(error(&folder.file()).contains("not valid yet"));
+    }
+
+    #[test]
+    fn what_is_left_of_a_start_that_was_killed_is_no_hindrance() {
+        let folder = Folder::new("state-killed");
+        symlink("/etc/passwd", folder.0.join("ca.pem.new")).unwrap();
+        let ca = open(&folder.file(), now()).unwrap();
+        assert_eq!(open(&folder.file(), now()).unwrap().root(), ca.root());
+    }
+
+    #[test]
+    fn a_file_that_is_no_secret_of_ours_stops_the_start() {
+        let folder = Folder::new("state-refused");
+        let file = folder.file();
+        open(&file, now()).unwrap();
+        for mode in [0o640, 0o604, 0o660] {
+            std::fs::set_permissions(&file, std::fs::Permissions::from_mode(mode)).unwrap();
+            assert!(error(&file).contains("open to others"), "{mode:o}");
+        }
+        std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o600)).unwrap();
+        let metadata = std::fs::metadata(&file).unwrap();
+        let refused = trustworthy(&metadata, metadata.uid() + 1).unwrap_err();
+        assert!(refused.to_string().contains("belongs to uid"), "{refused}");
+        let link = folder.0.join("link.pem");
+        symlink(&file, &link).unwrap();
+        assert!(error(&link).contains("symbolic link"));
+        assert!(error(&folder.0).contains("not a regular file"));
+        nix::unistd::mkfifo(&folder.0.join("pipe"), nix::sys::stat::Mode::from_bits_truncate(0o600)).unwrap();
+        assert!(error(&folder.0.join("pipe")).contains("not a regular file"));
+        assert!(error(&folder.0.join("missing/ca.pem")).contains("its directory cannot be opened"));
+        assert!(error(Path::new("/proc/ca.pem")).contains("not on a memory volume"));
+    }
+
+    #[test]
+    fn a_damaged_file_stops_the_start_and_is_left_as_it_is() {
+        let folder = Folder::new("state-damaged");
+        let file = folder.file();
+        let other = open(&folder.0.join("other.pem"), now()).unwrap();
+        open(&file, now()).unwrap();
+        let whole = std::fs::read_to_string(&file).unwrap();
+        let key_alone = whole.split_inclusive("-----END PRIVATE KEY-----\n").next().unwrap();
+        let mixed = format!("{key_alone}{}", *pem("CERTIFICATE", other.root().unwrap()));
+        let damaged = [&whole[..whole.len() / 2], &whole[1..], "\n", key_alone, &mixed, &whole.replace('A', "B")];
+        for text in damaged {
+            std::fs::write(&file, text).unwrap();
+            let error = error(&file);
+            assert!(error.contains("is damaged") && !error.contains("BEGIN"), "{error}");
+            assert_eq!(std::fs::read_to_string(&file).unwrap(), text);
+        }
+        std::fs::write(&file, " ".repeat(20_000)).unwrap();
+        assert!(error(&file).contains("too large"));
+    }
+}

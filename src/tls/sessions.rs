@@ -1,0 +1,74 @@
+//! Sessions that upstream lets us resume. Each TLS 1.3 ticket is used once (RFC 8446, appendix C.4), so many are kept of a
+//! server that many connections go to at the same time: what resumes saves both sides most of a handshake.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use tokio_rustls::rustls::NamedGroup;
+use tokio_rustls::rustls::client::{
+    ClientSessionMemoryCache, ClientSessionStore, Tls12ClientSessionValue, Tls13ClientSessionValue,
+};
+use tokio_rustls::rustls::pki_types::ServerName;
+
+/// The sessions of one configuration.
+#[derive(Debug)]
+pub(super) struct Sessions {
+    /// Sessions of TLS 1.2, which can be resumed again and again, and the groups that servers chose.
+    lasting: ClientSessionMemoryCache,
+    // Held for a push or a pop, once a connection, never across an await.
+    tickets: Mutex<HashMap<ServerName<'static>, VecDeque<Tls13ClientSessionValue>>>,
+}
+
+impl Sessions {
+    pub(super) fn new() -> Self {
+        Self { lasting: ClientSessionMemoryCache::new(SERVERS), tickets: Mutex::default() }
+    }
+
+    fn tickets(&self) -> MutexGuard<'_, HashMap<ServerName<'static>, VecDeque<Tls13ClientSessionValue>>> {
+        self.tickets.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl ClientSessionStore for Sessions {
+    fn set_kx_hint(&self, server: ServerName<'static>, group: NamedGroup) {
+        self.lasting.set_kx_hint(server, group);
+    }
+
+    fn kx_hint(&self, server: &ServerName<'_>) -> Option<NamedGroup> {
+        self.lasting.kx_hint(server)
+    }
+
+    fn set_tls12_session(&self, server: ServerName<'static>, session: Tls12ClientSessionValue) {
+        self.lasting.set_tls12_session(server, session);
+    }
+
+    fn tls12_session(&self, server: &ServerName<'_>) -> Option<Tls12ClientSessionValue> {
+        self.lasting.tls12_session(server)
+    }
+
+    fn remove_tls12_session(&self, server: &ServerName<'static>) {
+        self.lasting.remove_tls12_session(server);
+    }
+
+    fn insert_tls13_ticket(&self, server: ServerName<'static>, ticket: Tls13ClientSessionValue) {
+        let mut tickets = self.tickets();
+        if tickets.len() >= SERVERS && !tickets.contains_key(&server) {
+            let any = tickets.keys().next().cloned();
+            any.map(|any| tickets.remove(&any));
+        }
+        let kept = tickets.entry(server).or_default();
+        if kept.len() >= TICKETS {
+            kept.pop_front();
+        }
+        kept.push_back(ticket);
+    }
+
+    fn take_tls13_ticket(&self, server: &ServerName<'static>) -> Option<Tls13ClientSessionValue> {
+        self.tickets().get_mut(server)?.pop_back()
+    }
+}
+
+/// Servers that are remembered.
+const SERVERS: usize = 64;
+/// Tickets of each, some hundred bytes a ticket.
+const TICKETS: usize = 64;
