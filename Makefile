@@ -36,7 +36,7 @@ lint:
 	cargo fmt --check
 	cargo clippy --locked --all-targets -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps --document-private-items --quiet
-	shellcheck -s sh iptables/init.sh .ci/system-packages .ci/as-root-of-a-namespace tests/it/clients/*.sh
+	shellcheck -s sh iptables/init.sh .ci/system-packages .ci/as-root-of-a-namespace tests/it/*/*.sh
 	@if command -v cargo-deny >/dev/null; then cargo deny check; else echo "cargo-deny is not installed: deny.toml was not checked"; fi
 
 # Narrowed by LOADS=h1,h2c,… PEERS=relay,sidecar-on,… ROUNDS=3 SECONDS=3; see docs/benchmarks.md.

@@ -24,6 +24,8 @@ mod it {
     mod secrets;
     mod soak;
     mod tls_clients;
+    mod tls_refusals;
+    mod tls_verdicts;
     mod trust;
     mod wire;
 }

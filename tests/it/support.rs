@@ -12,7 +12,7 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 pub(crate) use collector::{Collector, attribute, integer, text};
-pub(crate) use internet::Internet;
+pub(crate) use internet::{Internet, LEAF};
 pub(crate) use netns::{Netns, full_uid_map};
 pub(crate) use pod::{AGENT_V4, AGENT_V6, BARE_V4, BARE_V6, Origin, Pod, WORLD_V4, WORLD_V6, binary};
 pub(crate) use process::Process;

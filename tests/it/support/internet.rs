@@ -112,7 +112,8 @@ impl Internet {
     pub(crate) fn ignorant(&self, words: &[String], hosts: &str) -> Command {
         let mut command = Command::new("unshare");
         command.args(["--mount", "--propagation", "private", "sh", "-euc"]);
-        let enter = "mount --bind \"$0\" /etc/hosts; mount --bind \"$1\" /etc/resolv.conf; shift; exec \"$@\"";
+        // HOSTS may name another hosts file.
+        let enter = "mount --bind \"${HOSTS:-$0}\" /etc/hosts; unset HOSTS; mount --bind \"$1\" /etc/resolv.conf; shift; exec \"$@\"";
         command.args([enter, &self.path(hosts), &self.path("resolv.conf")]).args(words);
         // What a client makes of an unordered set is the same each time.
         command
@@ -126,9 +127,7 @@ impl Internet {
 
 impl Drop for Internet {
     fn drop(&mut self) {
-        if !std::thread::panicking() {
-            let _ = std::fs::remove_dir_all(&self.folder);
-        }
+        let _ = std::fs::remove_dir_all(&self.folder);
     }
 }
 
@@ -151,11 +150,14 @@ cp root.crt root.pem
 keytool -importcert -noprompt -alias internet -file root.pem -keystore store.p12 -storetype PKCS12 -storepass changeit
 ";
 
-/// `leaf NAME ISSUER EXTENSIONS [OPTION…]`: a certificate of an elliptic curve, and its key.
-const LEAF: &str = r#"leaf() {
-    name=$1 issuer=$2 extensions=$3; shift 3
+/// `leaf NAME ISSUER EXTENSIONS [NOEKU] [OPTION…]`: a certificate, with a key of an elliptic curve where none is there.
+pub(crate) const LEAF: &str = r#"leaf() {
+    name=$1 issuer=$2 extensions=$3 usage=extendedKeyUsage=serverAuth; shift 3
+    case $extensions in *extendedKeyUsage*) usage= ;; esac
+    if [ "${1-}" = NOEKU ]; then usage=; shift; fi
     [ -e "$name.key" ] || openssl ecparam -name prime256v1 -genkey -noout -out "$name.key"
-    openssl req -new -key "$name.key" -subj "/CN=$name" -out "$name.csr"
-    printf 'basicConstraints=critical,CA:FALSE\nextendedKeyUsage=serverAuth\nauthorityKeyIdentifier=keyid\nsubjectKeyIdentifier=hash\n%b\n' "$extensions" > "$name.ext"
+    subject=/CN=$name; [ "$name" != nameless ] || subject=/O=none
+    openssl req -new -key "$name.key" -subj "$subject" -out "$name.csr"
+    printf 'basicConstraints=critical,CA:FALSE\nauthorityKeyIdentifier=keyid\nsubjectKeyIdentifier=hash\n%b\n%b\n' "$usage" "$extensions" > "$name.ext"
     openssl x509 -req -in "$name.csr" -CA "$issuer.crt" -CAkey "$issuer.key" -set_serial "0x$(openssl rand -hex 8)" -days 20 -extfile "$name.ext" -out "$name.crt" "$@"
 }"#;
