@@ -112,7 +112,8 @@ impl Interceptor {
         verification: Arc<Verification>,
     ) -> Result<(Attempt, Accepting), Doubt> {
         let now = Instant::now();
-        if hello.strange_name {
+        // Clients differ in whether a server's wildcard stands for a label with an underscore; ours would be its exact name.
+        if hello.strange_name || hello.server_name.as_deref().is_some_and(|name| name.contains('_')) {
             return Err(Doubt::Name);
         }
         let name = match &hello.server_name {
