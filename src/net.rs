@@ -35,6 +35,8 @@ pub struct Target {
     pub peer_address: Arc<str>,
     /// Inside a tunnel: the port asked for.
     pub port: u16,
+    /// It is inside a tunnel.
+    pub tunnel: bool,
     /// What was agreed with upstream, where TLS is intercepted.
     pub tls: Option<Arc<Session>>,
 }
@@ -59,7 +61,7 @@ impl Target {
     pub fn outbound(original: SocketAddr) -> Self {
         let address: Arc<str> = original.ip().to_string().into();
         let (peer, peer_address, port) = (original, address.clone(), original.port());
-        Self { direction: Direction::Outbound, original, address, peer, peer_address, port, tls: None }
+        Self { direction: Direction::Outbound, original, address, peer, peer_address, port, tunnel: false, tls: None }
     }
 
     /// The target of an inbound connection from `client`.
@@ -85,7 +87,7 @@ impl Target {
         // No name is longer (RFC 1035, section 2.3.4).
         let end = (0..=host.len().min(255)).rev().find(|end| host.is_char_boundary(*end));
         let host = host.get(..end.unwrap_or(0)).unwrap_or_default();
-        Self { address: host.into(), port: port.parse().unwrap_or(self.port), tls: None, ..self.clone() }
+        Self { address: host.into(), port: port.parse().unwrap_or(self.port), tunnel: true, tls: None, ..self.clone() }
     }
 
     /// The same, with what was agreed with upstream.

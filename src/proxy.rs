@@ -27,7 +27,7 @@ use crate::check;
 use crate::detect::client_hello::ClientHello;
 use crate::detect::{self, Protocol, Reason};
 use crate::net::{self, Abort, Connector, Direction, Loop, LoopGuard, Target};
-use crate::stack::{Context, Settings};
+use crate::stack::{Context, Settings, io_error_type};
 use crate::telemetry::Metrics;
 use crate::tls::Interceptor;
 
@@ -100,7 +100,7 @@ async fn forward(proxy: &Proxy, client: TcpStream, target: Target) -> io::Result
         connected = connecting => connected,
         // A reset, no mere FIN: the client has given up.
         gone = client.ready(Interest::ERROR) => {
-            context.given_up(begun);
+            context.given_up(None, begun);
             return gone.map(|_| ());
         }
     };
@@ -108,7 +108,7 @@ async fn forward(proxy: &Proxy, client: TcpStream, target: Target) -> io::Result
         Ok(upstream) => upstream,
         Err(error) => {
             proxy.metrics.detected.inc("refused");
-            context.refused(&error, begun);
+            context.refused(None, &error, begun);
             client.abort();
             return Err(error);
         }
@@ -116,7 +116,7 @@ async fn forward(proxy: &Proxy, client: TcpStream, target: Target) -> io::Result
     let outcome = converse(proxy, &mut context, begun, (client, upstream), Read::default(), None).await?;
     if let Outcome::Tls(found) = outcome {
         proxy.metrics.detected.inc("tls");
-        Box::pin(intercept::serve(proxy, &context, begun, *found)).await?;
+        return Box::pin(intercept::serve(proxy, &context, begun, own, *found)).await;
     }
     drop(own);
     Ok(())
@@ -225,12 +225,17 @@ async fn detect<C: Side, U: Side>(
             // A reset before anything was understood: both sides are closed by their drop, the other one by reset.
             read = read_some(client, from_client) => match read {
                 Ok(0) => {
-                    if from_client.is_empty() { inside.inspect(|inside| inside.left_without_a_word(proxy)); }
+                    if from_client.is_empty() {
+                        inside.inspect(|inside| inside.left_without_a_word(proxy, None));
+                    }
                     break Protocol::Opaque(Reason::ClosedEarly)
                 }
                 Ok(_) => if let Some(protocol) = detect::client(from_client) { break protocol },
                 Err(error) => {
-                    if from_client.is_empty() { inside.inspect(|inside| inside.left_without_a_word(proxy)); }
+                    if let Some(inside) = inside.filter(|_| from_client.is_empty()) {
+                        inside.left_without_a_word(proxy, Some(&error));
+                        context.distrusted(context.target.verified_name(), io_error_type(&error), begun);
+                    }
                     upstream.abort();
                     return Err(error)
                 }
@@ -244,7 +249,7 @@ async fn detect<C: Side, U: Side>(
                 },
                 Err(error) => {
                     proxy.metrics.detected.inc("refused");
-                    context.refused(&error, begun);
+                    context.refused(context.target.verified_name(), &error, begun);
                     client.abort();
                     return Err(error);
                 }

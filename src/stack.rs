@@ -73,19 +73,19 @@ impl Context {
         }
     }
 
-    /// The record of a connection that the client gave up before it was made.
-    pub fn given_up(&self, begun: SystemTime) {
-        if self.records_connection(None) {
-            let mut span = self.connection_span(format!("connect {}", self.target.authority()), None);
+    /// The record of a connection that the client gave up before it was made. `name` is the server's where it was seen.
+    pub fn given_up(&self, name: Option<&str>, begun: SystemTime) {
+        if self.records_connection(name) {
+            let mut span = self.connection_span(self.title(name), name);
             span.start = begun;
             ActiveSpan::new(span, self.settings.sink.clone()).conclude(End::Cancelled);
         }
     }
 
     /// The record of a connection that could not be made.
-    pub fn refused(&self, error: &std::io::Error, begun: SystemTime) {
-        if self.records_connection(None) {
-            let mut span = self.connection_span(format!("connect {}", self.target.authority()), None);
+    pub fn refused(&self, name: Option<&str>, error: &std::io::Error, begun: SystemTime) {
+        if self.records_connection(name) {
+            let mut span = self.connection_span(self.title(name), name);
             span.start = begun;
             span.fail(io_error_type(error));
             ActiveSpan::new(span, self.settings.sink.clone()).conclude(End::Refused);

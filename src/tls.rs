@@ -16,6 +16,7 @@ mod upstream;
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -31,6 +32,7 @@ pub use upstream::Verification;
 
 use self::authority::{Authority, NoLeaf};
 use self::client::Clients;
+use self::doubt::About;
 use self::learned::Learned;
 use self::offer::Offer;
 use self::upstream::Upstreams;
@@ -43,20 +45,20 @@ pub struct Interceptor {
     authority: Arc<Authority>,
     upstreams: Upstreams,
     clients: Clients,
-    doubted: Learned<Server, Doubt>,
-    refused: Learned<Client, Doubt>,
+    /// Of servers, by whom they were verified.
+    servers: Learned<(Server, Arc<Verification>), Doubt>,
+    /// Of single clients with a server.
+    pairs: Learned<Client, Doubt>,
 }
 
 /// One connection that is to be intercepted.
 #[derive(Debug)]
 pub struct Attempt {
-    server: Server,
+    server: (Server, Arc<Verification>),
     client: Client,
     name: ServerName<'static>,
     offer: Offer,
     alpn: Vec<Vec<u8>>,
-    leaf: Arc<CertifiedKey>,
-    verification: Arc<Verification>,
 }
 
 /// A client that waits for our answer.
@@ -84,16 +86,21 @@ struct Client {
 }
 
 impl Interceptor {
-    /// Intercepts with certificates of this authority, `by_default` where no rule says otherwise. `roots` are those that
-    /// upstream is verified against.
-    pub fn new(by_default: bool, authority: Arc<Authority>, roots: Vec<CertificateDer<'static>>) -> Self {
+    /// Intercepts with certificates of this authority, `by_default` where no rule says otherwise. Upstream is verified against
+    /// `roots`, and those of a file if there is one.
+    pub fn new(
+        by_default: bool,
+        authority: Arc<Authority>,
+        roots: Vec<CertificateDer<'static>>,
+        file: Option<PathBuf>,
+    ) -> Self {
         Self {
             by_default,
             authority,
-            upstreams: Upstreams::new(roots),
+            upstreams: Upstreams::new(roots, file),
             clients: Clients::new(),
-            doubted: Learned::default(),
-            refused: Learned::default(),
+            servers: Learned::default(),
+            pairs: Learned::default(),
         }
     }
 
@@ -121,49 +128,56 @@ impl Interceptor {
             None => ServerName::IpAddress(original.ip().to_canonical().into()),
         };
         let server = Server { address: original, name: hello.server_name.clone() };
-        if let Some(doubt) = self.doubted.find(&server, now) {
-            return Err(doubt);
-        }
         let client = Client { server: server.clone(), address: client, fingerprint: hello.fingerprint };
-        if let Some(doubt) = self.refused.find(&client, now) {
+        let server = (server, verification);
+        if let Some(doubt) = self.servers.find(&server, now).or_else(|| self.pairs.find(&client, now)) {
             return Err(doubt);
         }
         let offer = Offer::of(hello).ok_or(Doubt::Offer)?;
         let accepting = Clients::read(said).map(|(accepted, taken)| Accepting { accepted: Box::new(accepted), taken });
         let accepting = accepting.ok_or(Doubt::NotUnderstood)?;
-        let leaf = self.authority.leaf(&name).map_err(|no| match no {
-            NoLeaf::RateLimited => Doubt::RateLimited,
-            NoLeaf::Failed => Doubt::Name,
-        })?;
         let alpn = hello.alpn.iter().map(|protocol| protocol.clone().into_bytes()).collect();
-        Ok((Attempt { server, client, name, offer, alpn, leaf, verification }, accepting))
+        Ok((Attempt { server, client, name, offer, alpn }, accepting))
     }
 
     /// The handshake with upstream. A doubt is remembered.
     pub async fn connect(&self, attempt: &Attempt, stream: TcpStream) -> Result<Stream, Doubt> {
-        let Attempt { name, offer, alpn, verification, .. } = attempt;
+        let Attempt { name, offer, alpn, server: (_, verification), .. } = attempt;
         let connecting = self.upstreams.connect(name, offer, alpn, verification, stream);
         match tokio::time::timeout(HANDSHAKE, connecting).await.unwrap_or(Err(Doubt::Timeout)) {
             Ok(stream) => Ok(stream),
             Err(doubt) => {
-                self.doubted.learn(attempt.server.clone(), doubt, Instant::now() + doubt.lasts());
+                let until = Instant::now() + doubt.lasts();
+                _ = match doubt.about() {
+                    About::Server => self.servers.learn(attempt.server.clone(), doubt, until),
+                    About::Client => self.pairs.learn(attempt.client.clone(), doubt, until),
+                    About::Nobody => false,
+                };
                 Err(doubt)
             }
         }
+    }
+
+    /// What the client is to be shown, once upstream has proved to be who the client asks for.
+    pub fn leaf(&self, attempt: &Attempt) -> Result<Arc<CertifiedKey>, Doubt> {
+        self.authority.leaf(&attempt.name).map_err(|no| match no {
+            NoLeaf::RateLimited => Doubt::RateLimited,
+            NoLeaf::Failed => Doubt::Name,
+        })
     }
 
     /// The handshake with the client. `said` is all that was read of it. A refusal is remembered.
     pub async fn accept(
         &self,
         attempt: &Attempt,
-        accepting: Accepting,
+        (accepting, leaf): (Accepting, Arc<CertifiedKey>),
         said: &[u8],
         stream: TcpStream,
         alpn: Option<&str>,
     ) -> Result<Stream, Refusal> {
         let Accepting { accepted, taken } = accepting;
         let behind = said.get(taken..).unwrap_or_default();
-        let accepting = self.clients.accept(*accepted, attempt.leaf.clone(), alpn, behind, stream);
+        let accepting = self.clients.accept(*accepted, leaf, alpn, behind, stream);
         match tokio::time::timeout(PATIENCE, accepting).await.unwrap_or(Err(Refusal::Silent)) {
             Ok(stream) => Ok(stream),
             Err(refusal) => {
@@ -177,7 +191,7 @@ impl Interceptor {
     pub fn refused(&self, attempt: &Attempt, refusal: Refusal) {
         let Client { server, address, .. } = &attempt.client;
         let until = Instant::now() + refusal.lasts();
-        if self.refused.learn(attempt.client.clone(), Doubt::ClientRefuses, until) {
+        if self.pairs.learn(attempt.client.clone(), Doubt::ClientRefuses, until) {
             let (name, to, why) = (server.name.as_deref().unwrap_or("-"), server.address, refusal.as_str());
             warn!(
                 client = %address, %to, name, why, seconds = refusal.lasts().as_secs(),
@@ -194,7 +208,9 @@ impl Interceptor {
 
     /// Files that verification depends on may have changed.
     pub fn refresh(&self) {
-        self.upstreams.refresh();
+        if self.upstreams.refresh() {
+            self.servers.clear();
+        }
     }
 }
 

@@ -45,13 +45,13 @@ impl Interception {
             Some(path) => files::certificates(path).map_err(|error| named("SIDETRACE_EXTRA_ROOTS", error))?,
             None => Vec::new(),
         };
-        let mut extra = everywhere.clone();
+        let mut extra = everywhere;
         for rule in &rules.roots {
             extra.extend(files::certificates(&rule.file).map_err(|error| named("tls.roots", error))?);
         }
         let authority = Arc::new(Authority::open(&tls.authority, budget, metrics, SystemTime::now)?);
-        let verified_by = public.certificates.iter().chain(&everywhere).cloned().collect();
-        let interceptor = Arc::new(Interceptor::new(tls.intercept, authority.clone(), verified_by));
+        let (verified_by, file) = (public.certificates.clone(), tls.extra_roots.clone());
+        let interceptor = Arc::new(Interceptor::new(tls.intercept, authority.clone(), verified_by, file));
         interceptor.prepare(Verification::default())?;
         for rule in &rules.roots {
             let verification = Verification { roots: vec![rule.file.clone()], client: None };

@@ -25,6 +25,8 @@ pub struct ClientHello {
     pub key_shares: Vec<u16>,
     /// Signature schemes.
     pub signature_schemes: Vec<u16>,
+    /// It has no room for records of the usual size.
+    pub small_records: bool,
     /// The same for every connection of one client program, other ones mostly have another: what it offers, but nothing that
     /// changes from one connection to the next.
     pub fingerprint: u64,
@@ -154,6 +156,9 @@ impl ClientHello {
                     }
                 }
             }
+            // RFC 6066, section 4; RFC 8449.
+            MAX_FRAGMENT_LENGTH => self.small_records = true,
+            RECORD_SIZE_LIMIT => self.small_records |= number(content.take(2)?) < 0x4000,
             SUPPORTED_VERSIONS => self.versions = numbers(content.vector(1)?)?,
             SUPPORTED_GROUPS => self.groups = numbers(content.vector(2)?)?,
             SIGNATURE_ALGORITHMS => self.signature_schemes = numbers(content.vector(2)?)?,
@@ -225,9 +230,11 @@ const HANDSHAKE: u8 = 0x16;
 const CLIENT_HELLO: u8 = 1;
 const HOST_NAME: u8 = 0;
 const SERVER_NAME: usize = 0;
+const MAX_FRAGMENT_LENGTH: usize = 1;
 const SUPPORTED_GROUPS: usize = 10;
 const SIGNATURE_ALGORITHMS: usize = 13;
 const ALPN: usize = 16;
+const RECORD_SIZE_LIMIT: usize = 28;
 const SUPPORTED_VERSIONS: usize = 43;
 const KEY_SHARE: usize = 51;
 /// Padding, session ticket, pre-shared key, early data, cookie: what one client sends in one connection and not in the next.

@@ -4,17 +4,18 @@
 use std::io;
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use bytes::{Bytes, BytesMut};
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
+use tokio_rustls::rustls::sign::CertifiedKey;
 use tracing::debug;
 
 use super::{Outcome, Proxy, Read, Tls, converse, opaque, read_some};
 use crate::detect::Reason;
 use crate::detect::client_hello::{self, ClientHello};
-use crate::net::{Abort, Direction};
+use crate::net::{Abort, Direction, OwnConnection};
 use crate::stack::Context;
 use crate::tls::{self, Accepting, Attempt, Doubt, Interceptor, Refusal, Verification};
 
@@ -23,6 +24,7 @@ pub(super) async fn serve(
     proxy: &Proxy,
     context: &Context,
     begun: SystemTime,
+    own: Option<OwnConnection>,
     found: Tls<TcpStream, TcpStream>,
 ) -> io::Result<()> {
     let Tls { hello, client, upstream, read } = found;
@@ -41,8 +43,12 @@ pub(super) async fn serve(
     let mut intercepted = Intercepted { proxy, context, begun, hello, interceptor, attempt, client, said: read.client };
     match intercepted.connect(upstream).await? {
         // Each of these lasts as long as the connection: boxed, it does not hold what the others would need.
-        Some(Ok(upstream)) => Box::pin(intercepted.accept(accepting, upstream)).await,
-        Some(Err(doubt)) => Box::pin(intercepted.pass(doubt)).await,
+        Some(Ok((upstream, leaf))) => Box::pin(intercepted.accept((accepting, leaf), upstream)).await,
+        Some(Err(doubt)) => {
+            // Its port may soon be somebody else's.
+            drop(own);
+            Box::pin(intercepted.pass(doubt)).await
+        }
         None => Ok(()),
     }
 }
@@ -61,7 +67,7 @@ fn plan<'a>(
     if target.direction == Direction::Inbound || !context.settings.enabled {
         return Err(Reason::Tls.as_str());
     }
-    if target.address != target.peer_address {
+    if target.tunnel {
         return Err(IN_TUNNEL);
     }
     let policy = context.settings.policies.load();
@@ -85,20 +91,31 @@ fn plan<'a>(
 pub(super) struct Inside {
     interceptor: Arc<Interceptor>,
     attempt: Attempt,
+    alpn: Option<String>,
+    since: Instant,
 }
 
 impl Inside {
-    /// The client has left before it said anything, which is how some say that they do not trust us.
-    pub(super) fn left_without_a_word(&self, proxy: &Proxy) {
+    /// The client has left before it said anything, which is how some say that they do not trust us. Those do so at once; who
+    /// leaves later had only no use for the connection.
+    pub(super) fn left_without_a_word(&self, proxy: &Proxy, error: Option<&io::Error>) {
         proxy.metrics.tls.inc("closed");
-        self.interceptor.refused(&self.attempt, Refusal::Silent);
+        let refusal = error.map_or(Refusal::Silent, Refusal::of);
+        if refusal != Refusal::Silent || self.since.elapsed() < AT_ONCE {
+            self.interceptor.refused(&self.attempt, refusal);
+        }
     }
 
-    /// The same upstream once more.
+    /// The same upstream once more, for the same protocol.
     pub(super) async fn connect(&self, stream: TcpStream) -> Result<tls::Stream, Doubt> {
-        self.interceptor.connect(&self.attempt, stream).await
+        let stream = self.interceptor.connect(&self.attempt, stream).await?;
+        let same = stream.alpn() == self.alpn.as_deref().map(str::as_bytes);
+        if same { Ok(stream) } else { Err(Doubt::Incompatible) }
     }
 }
+
+/// A verified upstream, and what the client is to be shown.
+type Connected = Result<(tls::Stream, Arc<CertifiedKey>), Doubt>;
 
 /// A connection under way.
 struct Intercepted<'a> {
@@ -115,24 +132,27 @@ struct Intercepted<'a> {
 
 impl Intercepted<'_> {
     /// The handshake with upstream. `None` if the client has left meanwhile.
-    async fn connect(&mut self, upstream: TcpStream) -> io::Result<Option<Result<tls::Stream, Doubt>>> {
+    async fn connect(&mut self, upstream: TcpStream) -> io::Result<Option<Connected>> {
         let mut connecting = Box::pin(self.interceptor.connect(&self.attempt, upstream));
         loop {
             let read = tokio::select! {
                 biased;
-                connected = &mut connecting => return Ok(Some(connected)),
+                connected = &mut connecting => {
+                    let shown = |stream| self.interceptor.leaf(&self.attempt).map(|leaf| (stream, leaf));
+                    return Ok(Some(connected.and_then(shown)));
+                }
                 read = read_some(&mut self.client, &mut self.said), if self.said.len() < MAX_SAID => read,
             };
             if read.as_ref().is_ok_and(|length| *length > 0) {
                 continue;
             }
-            self.context.given_up(self.begun);
+            self.context.given_up(self.hello.server_name.as_deref(), self.begun);
             return read.map(|_| None);
         }
     }
 
     /// The handshake with the client, and what they say to each other.
-    async fn accept(self, accepting: Accepting, mut upstream: tls::Stream) -> io::Result<()> {
+    async fn accept(self, accepting: (Accepting, Arc<CertifiedKey>), mut upstream: tls::Stream) -> io::Result<()> {
         let session = upstream.session(&self.hello);
         let Self { proxy, context, begun, hello, interceptor, attempt, client, said } = self;
         debug!(original = %context.target.original, ?session, "upstream is verified");
@@ -151,7 +171,8 @@ impl Intercepted<'_> {
             }
         };
         proxy.metrics.tls.inc("intercepted");
-        let inside = Arc::new(Inside { interceptor: interceptor.clone(), attempt });
+        let alpn = context.target.tls.as_ref().and_then(|session| session.alpn.clone());
+        let inside = Arc::new(Inside { interceptor: interceptor.clone(), attempt, alpn, since: Instant::now() });
         let outcome = converse(proxy, &mut context, begun, (client, upstream), Read::default(), Some(&inside)).await?;
         if let Outcome::Tls(found) = outcome {
             // A tunnel through a proxy that is spoken to with TLS.
@@ -173,7 +194,7 @@ impl Intercepted<'_> {
         let connected = tokio::select! {
             connected = connecting => connected,
             gone = client.ready(tokio::io::Interest::ERROR) => {
-                context.given_up(begun);
+                context.given_up(hello.server_name.as_deref(), begun);
                 return gone.map(|_| ());
             }
         };
@@ -184,7 +205,7 @@ impl Intercepted<'_> {
                 Ok(())
             }
             Err(error) => {
-                context.refused(&error, begun);
+                context.refused(hello.server_name.as_deref(), &error, begun);
                 client.abort();
                 Err(error)
             }
@@ -209,4 +230,6 @@ async fn pass(
 const IN_TUNNEL: &str = "tls_in_tunnel";
 /// What a client may say before upstream has answered: its ClientHello, and refused early data.
 const MAX_SAID: usize = 2 * client_hello::MAX;
+/// How soon a client leaves that does not trust us: with its next step, on however busy a machine.
+const AT_ONCE: Duration = Duration::from_secs(5);
 const FAREWELL: Duration = Duration::from_secs(1);

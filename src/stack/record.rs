@@ -106,7 +106,7 @@ impl Context {
 
 /// What goes to the far side, and what its context is worth: the agent's own is its own; a caller's depends on where it is.
 fn handling(policy: &Policy, subject: &Subject<'_>, target: &Target, absolute: bool) -> Handling {
-    let inside = if target.direction == Direction::Outbound && (absolute || target.address != target.peer_address) {
+    let inside = if target.direction == Direction::Outbound && (absolute || target.tunnel) {
         // The socket is a proxy's. Behind it is whoever the request names, who counts only by an address.
         let host = subject.host.map(policy::bare_host).or(Some(&*target.address)).and_then(|host| host.parse().ok());
         host.is_some_and(|host| policy.inside(None, host))

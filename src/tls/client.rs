@@ -26,6 +26,7 @@ impl Clients {
         // These bytes do not leave the pod: the cheapest protection that the client offers will do. Processors help with SHA-256,
         // not with SHA-384.
         provider.cipher_suites.sort_by_key(|suite| suite.suite() != CipherSuite::TLS13_AES_128_GCM_SHA256);
+        provider.kx_groups = aws_lc_rs::ALL_KX_GROUPS.to_vec();
         let builder = ServerConfig::builder_with_provider(Arc::new(provider));
         let builder = builder.with_safe_default_protocol_versions().expect("the provider has suites for all versions");
         let mut template = builder.with_no_client_auth().with_cert_resolver(Arc::new(Nobody));

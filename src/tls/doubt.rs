@@ -3,7 +3,7 @@
 use std::io;
 use std::time::Duration;
 
-use tokio_rustls::rustls::{AlertDescription, CertificateError, Error, PeerIncompatible};
+use tokio_rustls::rustls::{AlertDescription, CertificateError, Error};
 
 /// Why a connection is passed through; the value of `sidetrace.passthrough.reason`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -14,6 +14,8 @@ pub enum Doubt {
     NotUnderstood,
     /// We could not meet what the client offers: too old, or of a kind that we do not speak.
     Offer,
+    /// A file that a rule names cannot be used.
+    Files,
     /// Too many new names in too short a time.
     RateLimited,
     /// This client has refused our certificate.
@@ -51,6 +53,7 @@ impl Doubt {
             Doubt::Name => "tls_server_name",
             Doubt::NotUnderstood => "tls_not_understood",
             Doubt::Offer => "tls_client_offer",
+            Doubt::Files => "tls_rule_files",
             Doubt::RateLimited => "tls_rate_limited",
             Doubt::ClientRefuses => "tls_client_refuses",
             Doubt::Expired => "tls_upstream_expired",
@@ -68,12 +71,32 @@ impl Doubt {
         }
     }
 
-    /// For how long it is remembered of a server.
+    /// For how long it is remembered.
     pub(super) fn lasts(self) -> Duration {
         match self {
             // May be an accident.
             Doubt::Closed | Doubt::Timeout => SHORT,
             _ => LONG,
+        }
+    }
+
+    /// Whom it is about. A server's certificate is every client's; other answers may be to what one of them offered.
+    pub(super) fn about(self) -> About {
+        match self {
+            Doubt::Expired
+            | Doubt::NotValidYet
+            | Doubt::WrongName
+            | Doubt::UnknownIssuer
+            | Doubt::Revoked
+            | Doubt::BadCertificate
+            | Doubt::ClientCertificate => About::Server,
+            Doubt::Incompatible | Doubt::Alert | Doubt::Closed | Doubt::Timeout | Doubt::NotTls => About::Client,
+            Doubt::Name
+            | Doubt::NotUnderstood
+            | Doubt::Offer
+            | Doubt::Files
+            | Doubt::RateLimited
+            | Doubt::ClientRefuses => About::Nobody,
         }
     }
 
@@ -103,10 +126,21 @@ impl Doubt {
     }
 }
 
+/// Of whom a doubt is remembered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum About {
+    /// Of the server, whoever the client is.
+    Server,
+    /// Of this client with this server.
+    Client,
+    /// It is known again without.
+    Nobody,
+}
+
 /// How a client refused us.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Refusal {
-    /// With an alert about our certificate.
+    /// With an alert about our certificate, or because it and we have too little in common.
     Alert(&'static str),
     /// Without a word.
     Silent,
@@ -130,7 +164,7 @@ impl Refusal {
     }
 
     /// What a failed handshake with a client means.
-    pub(super) fn of(error: &io::Error) -> Self {
+    pub fn of(error: &io::Error) -> Self {
         let inner = error.get_ref().and_then(|inner| inner.downcast_ref::<Error>());
         match inner {
             Some(Error::AlertReceived(alert)) => match alert {
@@ -142,10 +176,11 @@ impl Refusal {
                 AlertDescription::CertificateRevoked => Refusal::Alert("tls_alert_certificate_revoked"),
                 AlertDescription::AccessDenied => Refusal::Alert("tls_alert_access_denied"),
                 AlertDescription::EncryptedClientHelloRequired => Refusal::Alert("tls_alert_ech_required"),
-                _ => Refusal::Alert("tls_alert"),
+                // Cancelled, or whatever: nothing about our certificate.
+                _ => Refusal::Silent,
             },
             // It and we do not find each other, and would not the next time.
-            Some(Error::PeerIncompatible(PeerIncompatible::NoSignatureSchemesInCommon)) => Refusal::Alert("tls_error"),
+            Some(Error::PeerIncompatible(_)) => Refusal::Alert("tls_incompatible"),
             _ => Refusal::Silent,
         }
     }

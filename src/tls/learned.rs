@@ -1,6 +1,7 @@
 //! What was learned of servers and clients, each thing for its time. Bounded: what is about to be forgotten goes first.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::hash::Hash;
 use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
@@ -24,14 +25,30 @@ impl<K: Eq + Hash + Clone, V: Copy> Learned<K, V> {
         self.lock().get(key).filter(|(_, until)| now < *until).map(|(value, _)| *value)
     }
 
-    /// Holds until then. Whether it is news.
+    /// Holds until then, if not longer already. Whether it is news.
     pub(super) fn learn(&self, key: K, value: V, until: Instant) -> bool {
         let mut table = self.lock();
         if table.len() >= MOST && !table.contains_key(&key) {
             let soonest = table.iter().min_by_key(|(_, (_, until))| *until).map(|(key, _)| key.clone());
             soonest.map(|key| table.remove(&key));
         }
-        table.insert(key, (value, until)).is_none()
+        match table.entry(key) {
+            Entry::Vacant(entry) => {
+                entry.insert((value, until));
+                true
+            }
+            Entry::Occupied(mut entry) => {
+                if entry.get().1 < until {
+                    entry.insert((value, until));
+                }
+                false
+            }
+        }
+    }
+
+    /// Forgets everything.
+    pub(super) fn clear(&self) {
+        self.lock().clear();
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<K, (V, Instant)>> {
@@ -59,7 +76,11 @@ mod tests {
             (Some(1), None, None)
         );
         assert!(!learned.learn("a", 2, at(90)), "no news");
-        assert_eq!(learned.find(&"a", at(60)), Some(2), "the last word counts");
+        assert_eq!(learned.find(&"a", at(60)), Some(2), "what holds longer counts");
+        learned.learn("a", 3, at(80));
+        assert_eq!((learned.find(&"a", at(85)), learned.find(&"a", at(90))), (Some(2), None));
+        learned.clear();
+        assert_eq!(learned.find(&"a", now), None);
 
         let learned = Learned::default();
         (0..=MOST).for_each(|n| assert!(learned.learn(n, n, at(60 + n as u64))));

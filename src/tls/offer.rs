@@ -21,6 +21,9 @@ pub(super) struct Offer {
 impl Offer {
     /// Of what a client offers, as far as both upstream and we can be asked for it; `None` if that is not enough.
     pub(super) fn of(hello: &ClientHello) -> Option<Self> {
+        if hello.small_records {
+            return None;
+        }
         let shares = hello.key_shares.iter().filter(|share| hello.groups.contains(share));
         let mut groups: Vec<u16> = Vec::new();
         for group in shares.chain(&hello.groups) {
@@ -120,9 +123,10 @@ mod tests {
     #[test]
     fn what_neither_side_could_be_asked_for_is_not_for_us() {
         type Change = fn(&mut ClientHello);
-        let table: [(&str, Change); 7] = [
+        let table: [(&str, Change); 8] = [
             ("TLS 1.1", |hello| hello.versions = vec![0x0302]),
             ("no suite of ours", |hello| hello.cipher_suites = vec![0x002f, 0xc013]),
+            ("no room for our records", |hello| hello.small_records = true),
             ("TLS 1.3 without a suite of it", |hello| hello.cipher_suites = vec![0xc02b]),
             ("no group of ours", |hello| hello.groups = vec![0x1e]),
             ("cannot verify P-256", |hello| hello.signature_schemes = vec![0x0804]),

@@ -1,8 +1,10 @@
 //! Sessions that upstream lets us resume. Each TLS 1.3 ticket is used once (RFC 8446, appendix C.4), so many are kept of a
-//! server that many connections go to at the same time: what resumes saves both sides most of a handshake.
+//! server that many connections go to at the same time: what resumes saves both sides most of a handshake. All configurations
+//! share one limit, for a ticket holds a copy of its server's chain: some 4 KiB mostly, and never more than 128 KiB.
 
 use std::collections::{HashMap, VecDeque};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio_rustls::rustls::NamedGroup;
 use tokio_rustls::rustls::client::{
@@ -16,15 +18,41 @@ pub(super) struct Sessions {
     /// Sessions of TLS 1.2, which can be resumed again and again, and the groups that servers chose.
     lasting: ClientSessionMemoryCache,
     // Held for a push or a pop, once a connection, never across an await.
-    tickets: Mutex<HashMap<ServerName<'static>, VecDeque<Tls13ClientSessionValue>>>,
+    tickets: Mutex<HashMap<ServerName<'static>, VecDeque<Kept>>>,
+    all: Arc<AtomicUsize>,
+}
+
+/// A ticket that counts while it is kept.
+#[derive(Debug)]
+struct Kept {
+    ticket: Tls13ClientSessionValue,
+    _place: Place,
+}
+
+/// One of [`MOST`].
+#[derive(Debug)]
+struct Place(Arc<AtomicUsize>);
+
+impl Place {
+    fn take(all: &Arc<AtomicUsize>) -> Option<Self> {
+        let more = |taken| (taken < MOST).then_some(taken + 1);
+        all.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more).ok().map(|_| Self(all.clone()))
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 impl Sessions {
-    pub(super) fn new() -> Self {
-        Self { lasting: ClientSessionMemoryCache::new(SERVERS), tickets: Mutex::default() }
+    /// `all` counts the tickets of all that share the limit.
+    pub(super) fn new(all: Arc<AtomicUsize>) -> Self {
+        Self { lasting: ClientSessionMemoryCache::new(SERVERS), tickets: Mutex::default(), all }
     }
 
-    fn tickets(&self) -> MutexGuard<'_, HashMap<ServerName<'static>, VecDeque<Tls13ClientSessionValue>>> {
+    fn tickets(&self) -> MutexGuard<'_, HashMap<ServerName<'static>, VecDeque<Kept>>> {
         self.tickets.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -57,18 +85,22 @@ impl ClientSessionStore for Sessions {
             any.map(|any| tickets.remove(&any));
         }
         let kept = tickets.entry(server).or_default();
-        if kept.len() >= TICKETS {
+        if kept.len() >= TICKETS || self.all.load(Ordering::Relaxed) >= MOST {
             kept.pop_front();
         }
-        kept.push_back(ticket);
+        if let Some(place) = Place::take(&self.all) {
+            kept.push_back(Kept { ticket, _place: place });
+        }
     }
 
     fn take_tls13_ticket(&self, server: &ServerName<'static>) -> Option<Tls13ClientSessionValue> {
-        self.tickets().get_mut(server)?.pop_back()
+        self.tickets().get_mut(server)?.pop_back().map(|kept| kept.ticket)
     }
 }
 
 /// Servers that are remembered.
 const SERVERS: usize = 64;
-/// Tickets of each, some hundred bytes a ticket.
+/// Tickets of each.
 const TICKETS: usize = 64;
+/// Tickets of all.
+const MOST: usize = 256;

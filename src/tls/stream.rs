@@ -35,6 +35,11 @@ impl Stream {
         Self { inner: Box::new(inner.into()), was_cut: false, cut: false }
     }
 
+    /// The protocol that was agreed on.
+    pub fn alpn(&self) -> Option<&[u8]> {
+        self.inner.get_ref().1.alpn_protocol()
+    }
+
     /// What was agreed with upstream, which has proved to have the name that the client asks for.
     pub fn session(&self, hello: &ClientHello) -> Session {
         let (_, connection) = self.inner.get_ref();
@@ -46,7 +51,7 @@ impl Stream {
             },
             cipher: suite.map_or("", cipher_name),
             resumed: connection.handshake_kind() == Some(HandshakeKind::Resumed),
-            alpn: connection.alpn_protocol().map(|protocol| String::from_utf8_lossy(protocol).into_owned()),
+            alpn: self.alpn().map(|protocol| String::from_utf8_lossy(protocol).into_owned()),
             server_name: hello.server_name.as_deref().map(Into::into),
         }
     }

@@ -7,6 +7,7 @@ use std::cell::Cell;
 use std::collections::HashMap;
 use std::io::{Error, ErrorKind, Result};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::net::TcpStream;
@@ -37,8 +38,12 @@ pub struct Verification {
 #[derive(Debug)]
 pub(super) struct Upstreams {
     roots: Vec<TrustAnchor<'static>>,
+    /// Authorities beside those, for all servers.
+    everywhere: Option<PathBuf>,
     // Held while a configuration is looked up or made, once a connection, never across an await.
     made: Mutex<Made>,
+    /// How many sessions are kept.
+    tickets: Arc<AtomicUsize>,
 }
 
 #[derive(Debug, Default)]
@@ -65,10 +70,10 @@ struct Policy {
 }
 
 impl Upstreams {
-    pub(super) fn new(roots: Vec<CertificateDer<'static>>) -> Self {
+    pub(super) fn new(roots: Vec<CertificateDer<'static>>, everywhere: Option<PathBuf>) -> Self {
         let mut store = RootCertStore::empty();
         store.add_parsable_certificates(roots);
-        Self { roots: store.roots, made: Mutex::default() }
+        Self { roots: store.roots, everywhere, made: Mutex::default(), tickets: Arc::default() }
     }
 
     /// The handshake; where it leaves a doubt the connection is lost.
@@ -82,7 +87,7 @@ impl Upstreams {
     ) -> std::result::Result<Stream, Doubt> {
         let config = self.config(verification, offer).map_err(|error| {
             warn!(%error, "TLS is passed through");
-            Doubt::UnknownIssuer
+            Doubt::Files
         })?;
         let mut connecting =
             std::pin::pin!(TlsConnector::from(config).with_alpn(alpn.to_vec()).connect(name.clone(), stream));
@@ -109,48 +114,54 @@ impl Upstreams {
         Ok(())
     }
 
-    /// Reads files that have changed.
-    pub(super) fn refresh(&self) {
+    /// Reads files that have changed. Whether any of them counts now.
+    pub(super) fn refresh(&self) -> bool {
+        let mut changed = false;
         let known: Vec<_> =
             self.lock().policies.iter().map(|(key, policy)| (key.clone(), policy.stamps.clone())).collect();
-        for (verification, _) in known.into_iter().filter(|(verification, old)| stamps(verification) != *old) {
+        for (verification, _) in known.into_iter().filter(|(verification, old)| self.stamps(verification) != *old) {
             match self.policy(&verification) {
                 Ok(policy) => {
                     info!("certificates for upstream were read again");
                     let mut made = self.lock();
                     made.configs.retain(|(other, _), _| *other != verification);
                     made.keep(verification, policy);
+                    changed = true;
                 }
                 // The stamps stay old: the next time it is tried again.
                 Err(error) => warn!(%error, "certificates for upstream cannot be used; the last ones hold"),
             }
         }
+        changed
     }
 
     fn config(&self, verification: &Arc<Verification>, offer: &Offer) -> Result<Arc<ClientConfig>> {
-        let mut made = self.lock();
         let key = (verification.clone(), offer.clone());
-        if let Some(config) = made.configs.get(&key) {
-            return Ok(config.clone());
-        }
-        let policy = match made.policies.get(verification) {
-            Some(policy) => policy.clone(),
-            None => {
-                // Small files, once for each combination that rules make.
-                let policy = self.policy(verification)?;
-                made.keep(verification.clone(), policy.clone());
-                policy
+        let policy = {
+            let made = self.lock();
+            if let Some(config) = made.configs.get(&key) {
+                return Ok(config.clone());
             }
+            made.policies.get(verification).cloned()
+        };
+        // Not read before only where several rules meet, or new ones: a few small files.
+        let (policy, news) = match policy {
+            Some(policy) => (policy, false),
+            None => (self.policy(verification)?, true),
         };
         let mut config = ClientConfig::builder_with_provider(Arc::new(offer.provider()))
             .with_protocol_versions(&offer.versions())
             .map_err(Error::other)?
-            .with_webpki_verifier(policy.verifier)
-            .with_client_cert_resolver(policy.credentials);
-        config.resumption =
-            Resumption::store(Arc::new(Sessions::new())).tls12_resumption(Tls12Resumption::SessionIdOrTickets);
+            .with_webpki_verifier(policy.verifier.clone())
+            .with_client_cert_resolver(policy.credentials.clone());
+        config.resumption = Resumption::store(Arc::new(Sessions::new(self.tickets.clone())))
+            .tls12_resumption(Tls12Resumption::SessionIdOrTickets);
         config.enable_early_data = false;
         let config = Arc::new(config);
+        let mut made = self.lock();
+        if news {
+            made.keep(verification.clone(), policy);
+        }
         if made.configs.len() >= MOST {
             made.configs.clear();
         }
@@ -159,9 +170,9 @@ impl Upstreams {
     }
 
     fn policy(&self, verification: &Verification) -> Result<Policy> {
-        let stamps = stamps(verification);
+        let stamps = self.stamps(verification);
         let mut store = RootCertStore { roots: self.roots.clone() };
-        for path in &verification.roots {
+        for path in self.everywhere.iter().chain(&verification.roots) {
             for certificate in files::certificates(path)? {
                 store.add(certificate).map_err(|error| unusable(path, &error))?;
             }
@@ -179,14 +190,14 @@ impl Upstreams {
         Ok(Policy { stamps, verifier: verifier.map_err(Error::other)?, credentials: Arc::new(Credentials(key)) })
     }
 
+    fn stamps(&self, verification: &Verification) -> Vec<Stamp> {
+        let client = verification.client.iter().flat_map(|(certificate, key)| [certificate, key]);
+        self.everywhere.iter().chain(&verification.roots).chain(client).map(|path| Stamp::of(path)).collect()
+    }
+
     fn lock(&self) -> std::sync::MutexGuard<'_, Made> {
         self.made.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-fn stamps(verification: &Verification) -> Vec<Stamp> {
-    let client = verification.client.iter().flat_map(|(certificate, key)| [certificate, key]);
-    verification.roots.iter().chain(client).map(|path| Stamp::of(path)).collect()
 }
 
 fn unusable(path: &Path, error: &tokio_rustls::rustls::Error) -> Error {
