@@ -20,7 +20,7 @@ use futures_util::stream::FuturesUnordered;
 use tokio::io::AsyncReadExt;
 use tracing::debug;
 
-use self::exchange::exchange;
+use self::exchange::{Left, exchange};
 use self::frames::{FrameWatch, Seen};
 use self::upstream::{Reconnect, Upstream};
 use super::intercept::Inside;
@@ -90,7 +90,7 @@ pub(super) async fn serve<C: Side, U: Side>(
     let mut streams = FuturesUnordered::new();
     let mut going_away = pin!(seen.goaway.notified());
     let mut drained = pin!(proxy.drain.cancelled());
-    let (mut told, mut draining, mut lost) = (false, false, Vec::new());
+    let (mut told, mut draining, mut left) = (false, false, Vec::<Left<'_>>::new());
     let mut goaway = None;
     let client_failed = poll_fn(|cx| {
         loop {
@@ -110,7 +110,7 @@ pub(super) async fn serve<C: Side, U: Side>(
                 None => {}
             }
             while let Poll::Ready(Some(ended)) = streams.poll_next_unpin(cx) {
-                lost.extend(ended);
+                left.extend(ended);
                 again = true;
             }
             if !told && going_away.as_mut().poll(cx).is_ready() {
@@ -143,13 +143,18 @@ pub(super) async fn serve<C: Side, U: Side>(
                 connects = client.enable_connect_protocol().is_ok();
                 again |= connects;
             }
+            // The client's connection has been driven meanwhile: what it was to hear before is on its way.
+            for reset in left.extract_if(.., |left| !left.is_lost()) {
+                reset.end();
+                again = true;
+            }
             if again {
                 continue;
             }
             if !streams.is_empty() {
                 return Poll::Pending;
             }
-            if !lost.is_empty() && upstream.is_none() {
+            if !left.is_empty() && upstream.is_none() {
                 // The client has heard everything, and sees its connection end with streams open, as it would without us.
                 return Poll::Ready(false);
             }

@@ -24,17 +24,40 @@ pub(super) enum Ended {
     InItself,
     /// Upstream's connection has gone, and the stream with it.
     ConnectionLost,
+    /// Upstream has reset the stream behind its answer's head.
+    Reset(Reason),
 }
 
-/// Carries a stream to its end. One that went with upstream's connection is returned, to be held until the client has heard
-/// what came before: its drop takes back what has not been sent yet.
+/// A stream that is at its end but for what the client has not heard yet: a reset, and the stream's drop, would take that back.
+pub(super) struct Left<'a> {
+    exchange: Box<Exchange<'a>>,
+    /// To be said behind it.
+    reason: Option<Reason>,
+}
+
+impl Left<'_> {
+    /// Whether upstream's connection has gone with it.
+    pub(super) fn is_lost(&self) -> bool {
+        self.reason.is_none()
+    }
+
+    /// The client has heard the rest.
+    pub(super) fn end(mut self) {
+        if let Some(reason) = self.reason {
+            self.exchange.down.reset(reason);
+        }
+    }
+}
+
+/// Carries a stream to its end. One that upstream broke off is returned, to be held until the client has heard what came
+/// before.
 pub(super) async fn exchange<'a>(
     context: &'a Context,
     policy: Arc<Policy>,
     upstream: &Upstream,
     request: Request<RecvStream>,
     mut respond: SendResponse<Bytes>,
-) -> Option<Box<Exchange<'a>>> {
+) -> Option<Left<'a>> {
     let (mut parts, body) = request.into_parts();
     let host = || parts.headers.get(header::HOST).and_then(|host| host.to_str().ok());
     let (edits, mut call) = context.begin(
@@ -91,7 +114,8 @@ pub(super) async fn exchange<'a>(
     };
     match (&mut exchange).await {
         Ended::InItself => None,
-        Ended::ConnectionLost if first => Some(Box::new(exchange)),
+        Ended::ConnectionLost if first => Some(Left { exchange: Box::new(exchange), reason: None }),
+        Ended::Reset(reason) => Some(Left { exchange: Box::new(exchange), reason: Some(reason) }),
         // The client's connection is joined to another one, which lives.
         Ended::ConnectionLost => {
             exchange.down.reset(Reason::INTERNAL_ERROR);
@@ -214,6 +238,7 @@ impl Exchange<'_> {
         }
         self.call.iter_mut().for_each(|call| call.failed(error));
         match error.reason() {
+            Some(reason) if matches!(self.down, Down::Body(_)) => Ended::Reset(reason),
             Some(reason) => {
                 self.down.reset(reason);
                 Ended::InItself
