@@ -21,6 +21,7 @@ pub mod budget;
 pub mod check;
 pub mod cli;
 pub mod config;
+mod der;
 pub mod detect;
 pub mod exporters;
 pub mod files;
