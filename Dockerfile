@@ -2,6 +2,8 @@
 #   docker build --target proxy -t sidetrace:0.1.0 .        the sidecar: one binary, no shell, uid 15100
 #   docker build --target init  -t sidetrace-init:0.1.0 .   the init container: iptables, the init script, `sidetrace check`
 # podman and buildah build it as it is. The bases are arguments so that a release can pin them by digest.
+# RUST_BASE has to bring gcc (or another C compiler, as CC) and the headers of libc, as the slim images of Rust do: aws-lc-sys
+# and zstd-sys are C and assembler. Neither needs cmake, Go, Perl or libclang on Linux with glibc, x86-64 or arm64.
 ARG RUST_BASE=docker.io/library/rust:1.95-slim-bookworm
 ARG PROXY_BASE=gcr.io/distroless/cc-debian12:nonroot
 ARG INIT_BASE=docker.io/library/debian:bookworm-slim
@@ -9,10 +11,9 @@ ARG INIT_BASE=docker.io/library/debian:bookworm-slim
 FROM ${RUST_BASE} AS build
 WORKDIR /build
 # The dependencies are a layer of their own, made for a stand-in of the program: it is built again only when they change.
-# The bench is declared in Cargo.toml, so cargo wants to see a file.
 COPY Cargo.toml Cargo.lock ./
-RUN mkdir src benches \
-    && echo '//! Stands in.' | tee src/lib.rs src/main.rs benches/load.rs \
+RUN mkdir src \
+    && echo '//! Stands in.' | tee src/lib.rs src/main.rs \
     && echo 'fn main() {}' >> src/main.rs \
     && cargo build --release --locked --bin sidetrace \
     && rm -r src

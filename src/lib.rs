@@ -4,10 +4,15 @@
 //! # The life of a connection
 //! `iptables/init.sh` redirects the agent's TCP to the outbound port, and what comes into the pod to the inbound one. [`app`]
 //! accepts; [`proxy::serve`] asks [`net`] where the connection wanted to go, connects there, and lets [`detect`] read who speaks
-//! first and what they say. HTTP/1 is relayed as it came, with [`http1`] finding where its messages begin and end; HTTP/2 goes
-//! stream by stream between two connections. For every request [`stack`] asks [`policy`] whether it is recorded,
-//! [`stitch::place`] fixes the ids, [`trace::propagation`] says which header lines change, and a span records the call.
-//! Anything else, TLS included, is passed through unread and leaves one span.
+//! first and what they say. If that is a ClientHello, and nothing speaks against it, [`tls`] shakes hands with upstream as the
+//! client asked for it, then with the client as upstream answered, with a certificate of the pod's own [`tls::authority`],
+//! which the agent trusts by the files of [`trust`]; what is inside is detected anew. A doubt about upstream sends the untouched
+//! ClientHello there on a second connection, and the client judges for itself.
+//!
+//! HTTP/1 is relayed as it came, with [`http1`] finding where its messages begin and end; HTTP/2 goes stream by stream between
+//! two connections. For every request [`stack`] asks [`policy`] whether it is recorded, [`stitch::place`] fixes the ids,
+//! [`trace::propagation`] says which header lines change, and a span records the call.
+//! Anything else, and TLS that is not intercepted, is passed through unread and leaves one span that says why.
 //!
 //! # The life of a span
 //! A [`trace::ActiveSpan`] is sent to the [`trace::SpanSink`] when its last handle drops, however the call ended. On a
@@ -21,6 +26,7 @@ pub mod budget;
 pub mod check;
 pub mod cli;
 pub mod config;
+mod der;
 pub mod detect;
 pub mod exporters;
 pub mod files;

@@ -1,9 +1,9 @@
 //! TLS between the two sides of an intercepted connection: with upstream first, as the client asked for it, then with the
 //! client, as upstream answered. Whoever is in doubt leaves the connection alone.
 //!
-//! What upstream is offered is what the client offered, as far as we know how ([`offer`]); who it is, is verified as strictly
-//! as a client would ([`upstream`]); the client is shown a certificate for exactly the name it asked for ([`authority`],
-//! [`client`]). What could not be intercepted is remembered for a time ([`learned`]).
+//! What upstream is offered is what the client offered, as far as we know how (`offer`); who it is, is verified as strictly
+//! as a client would (`upstream`); the client is shown a certificate for exactly the name it asked for ([`authority`],
+//! `client`). What could not be intercepted is remembered for a time (`learned`).
 
 pub mod authority;
 mod client;

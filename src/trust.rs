@@ -3,7 +3,6 @@
 //! The folder is written before the agent starts: a path that is not there yet ends many clients at once. [`VARIABLES`] is the
 //! one table of who reads what; `docs/trust.md` shows it.
 
-mod der;
 mod hashed;
 mod java;
 mod variables;

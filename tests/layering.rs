@@ -18,8 +18,9 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("http1", &["trace"]),
     ("detect", &["net", "http1"]),
     ("files", &[]),
-    ("trust", &["config"]),
-    ("tls", &["budget", "telemetry", "config", "files", "net", "detect", "trust"]),
+    ("der", &[]),
+    ("trust", &["config", "der"]),
+    ("tls", &["budget", "telemetry", "config", "files", "net", "der", "detect", "trust"]),
     ("check", &[]),
     ("stitch", &["trace"]),
     ("stack", &["budget", "telemetry", "trace", "net", "config", "policy", "stitch"]),
@@ -106,6 +107,21 @@ fn only_the_assembly_reads_the_environment_and_only_semconv_spells_attribute_nam
         }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn the_operators_page_has_every_reason_why_a_connection_is_not_read() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let page = std::fs::read_to_string(root.join("docs/operations.md")).unwrap();
+    let mut reasons = BTreeSet::new();
+    for file in ["src/detect.rs", "src/tls/doubt.rs"] {
+        let text = code(&std::fs::read_to_string(root.join(file)).unwrap());
+        let found = text.split("=> \"").skip(1).filter_map(|rest| rest.split('"').next());
+        reasons.extend(found.map(str::to_owned));
+    }
+    assert!(reasons.len() > 20, "the reasons were not found: {reasons:?}");
+    let missing: Vec<_> = reasons.iter().filter(|reason| !page.contains(&format!("`{reason}`"))).collect();
+    assert!(missing.is_empty(), "not in docs/operations.md: {missing:?}");
 }
 
 fn sources() -> Vec<(PathBuf, String)> {

@@ -4,7 +4,6 @@
 //! else's. The intermediate is replaced each day. No key is ever printed, and none leaves the process but in that file.
 
 mod certificate;
-mod der;
 mod leaves;
 mod mounted;
 mod signer;

@@ -8,8 +8,8 @@ use std::path::Path;
 
 use aws_lc_rs::digest::{SHA1_FOR_LEGACY_USE_ONLY, digest};
 
-use super::der::{self, SEQUENCE, SET, UTF8_STRING, element, expect};
 use super::{Root, make_folder, pem, replace};
+use crate::der::{BMP_STRING, Element, INTEGER, Reader, SEQUENCE, SET, UTF8_STRING, element, explicit};
 
 /// Brings the directory to these roots. At no moment is one of them missing that was there before.
 pub(super) fn write(folder: &Path, roots: &[Root<'_>]) -> io::Result<()> {
@@ -63,48 +63,60 @@ fn name(hash: u32, number: usize) -> String {
 
 /// `X509_NAME_hash` of OpenSSL 1.0 and later. `None` if it is no certificate that OpenSSL would read.
 pub(super) fn subject_hash(certificate: &[u8]) -> Option<u32> {
-    let canonical = canonical(der::subject(certificate)?)?;
+    let canonical = canonical(subject(certificate)?)?;
     let digest = digest(&SHA1_FOR_LEGACY_USE_ONLY, &canonical);
     digest.as_ref().first_chunk().map(|first| u32::from_le_bytes(*first))
 }
 
+/// The subject of a certificate (RFC 5280, section 4.1).
+fn subject(certificate: &[u8]) -> Option<Element<'_>> {
+    let mut outer = Reader(certificate);
+    let body = outer.expect(SEQUENCE).filter(|_| outer.is_empty())?.inside().expect(SEQUENCE)?;
+    let mut fields = body.inside();
+    // Version 1 says no version.
+    fields.optional(explicit(0));
+    let _serial = fields.expect(INTEGER)?;
+    let _algorithm = fields.expect(SEQUENCE)?;
+    let _issuer = fields.expect(SEQUENCE)?;
+    let _validity = fields.expect(SEQUENCE)?;
+    fields.expect(SEQUENCE)
+}
+
 /// A name as OpenSSL compares it (`x509_name_canon`): its sets one after another, without what they stand in.
-fn canonical(mut name: &[u8]) -> Option<Vec<u8>> {
+fn canonical(name: Element<'_>) -> Option<Vec<u8>> {
     let mut canonical = Vec::new();
-    while !name.is_empty() {
-        let (mut set, rest) = expect(SET, name)?;
-        name = rest;
+    let mut sets = name.inside();
+    while !sets.is_empty() {
+        let mut set = sets.expect(SET)?.inside();
         let mut members = Vec::new();
         while !set.is_empty() {
-            let (member, rest) = expect(SEQUENCE, set)?;
-            set = rest;
-            let (_, _, value) = element(member)?;
-            let kind = member.get(..member.len() - value.len())?;
-            members.push(der::write(SEQUENCE, &[kind, &canonical_value(value)?]));
+            let mut member = set.expect(SEQUENCE)?.inside();
+            let (kind, value) = (member.next()?, member.next()?);
+            members.push(element(SEQUENCE, &[kind.whole, &canonical_value(value)?]));
         }
         // The order of a set in DER, which lower case may have changed.
         members.sort();
         let members: Vec<_> = members.iter().map(Vec::as_slice).collect();
-        canonical.extend(der::write(SET, &members));
+        canonical.extend(element(SET, &members));
     }
     Some(canonical)
 }
 
 /// Strings in UTF-8, ASCII in lower case, runs of white space as one space, none at the ends (`asn1_string_canon`).
-fn canonical_value(value: &[u8]) -> Option<Vec<u8>> {
-    let (tag, content, _) = element(value)?;
-    let text = match tag {
+fn canonical_value(value: Element<'_>) -> Option<Vec<u8>> {
+    let content = value.content;
+    let text = match value.tag {
         UTF8_STRING => str::from_utf8(content).ok()?.to_owned(),
         PRINTABLE_STRING | T61_STRING | IA5_STRING | VISIBLE_STRING => {
             content.iter().copied().map(char::from).collect()
         }
-        der::BMP_STRING => wide(content.chunks(2))?,
+        BMP_STRING => wide(content.chunks(2))?,
         UNIVERSAL_STRING => wide(content.chunks(4))?,
-        _ => return Some(value.to_owned()),
+        _ => return Some(value.whole.to_owned()),
     };
     let is_space = |c: char| matches!(c, ' ' | '\t'..='\r');
     let words: Vec<_> = text.split(is_space).filter(|word| !word.is_empty()).collect();
-    Some(der::write(UTF8_STRING, &[words.join(" ").to_ascii_lowercase().as_bytes()]))
+    Some(element(UTF8_STRING, &[words.join(" ").to_ascii_lowercase().as_bytes()]))
 }
 
 fn wide<'a>(characters: impl Iterator<Item = &'a [u8]>) -> Option<String> {
@@ -127,18 +139,28 @@ mod tests {
     use super::*;
 
     fn string(tag: u8, content: &[u8]) -> Option<Vec<u8>> {
-        canonical_value(&der::write(tag, &[content]))
+        canonical_value(Reader(&element(tag, &[content])).next()?)
     }
 
     #[test]
     fn strings_are_compared_without_case_and_space() {
-        let same = Some(der::write(UTF8_STRING, &["a b é".as_bytes()]));
+        let same = Some(element(UTF8_STRING, &["a b é".as_bytes()]));
         assert_eq!(string(UTF8_STRING, "  A\t \nB é ".as_bytes()), same);
         assert_eq!(string(T61_STRING, b"A B \xe9"), same);
-        assert_eq!(string(der::BMP_STRING, b"\0A\0 \0b\0 \0\xe9"), same);
+        assert_eq!(string(BMP_STRING, b"\0A\0 \0b\0 \0\xe9"), same);
         assert_eq!(string(UNIVERSAL_STRING, b"\0\0\0a\0\0\0 \0\0\0B\0\0\0 \0\0\0\xe9"), same);
-        assert_eq!(string(der::BMP_STRING, b"\0A\0"), None);
+        assert_eq!(string(BMP_STRING, b"\0A\0"), None);
         assert_eq!(string(UTF8_STRING, b"\xff"), None);
-        assert_eq!(string(0x03, b"\0A"), Some(der::write(0x03, &[b"\0A"])), "a bit string stays");
+        assert_eq!(string(0x03, b"\0A"), Some(element(0x03, &[b"\0A"])), "a bit string stays");
+    }
+
+    #[test]
+    fn no_prefix_of_a_certificate_is_one() {
+        let certificate = webpki_root_certs::TLS_SERVER_ROOT_CERTS[0].as_ref();
+        assert!(subject(certificate).is_some());
+        for length in 0..certificate.len() {
+            assert_eq!(subject(&certificate[..length]), None, "{length}");
+        }
+        assert_eq!(subject(&[certificate, &[0]].concat()), None);
     }
 }

@@ -3,26 +3,26 @@
 
 use aws_lc_rs::digest::{SHA256, digest};
 
-use super::der::{BMP_STRING, INTEGER, OBJECT_IDENTIFIER, OCTET_STRING, SEQUENCE, SET, explicit, write};
 use super::{Origin, Root};
+use crate::der::{BMP_STRING, INTEGER, OCTET_STRING, OID, SEQUENCE, SET, element, explicit};
 
 /// The whole file. An entry's alias says where its root came from, and is its own: Java keeps one entry for each.
 pub(super) fn store(roots: &[Root<'_>]) -> Vec<u8> {
     let bags: Vec<_> = roots.iter().map(bag).collect();
     let bags: Vec<_> = bags.iter().map(Vec::as_slice).collect();
-    let safe = write(SEQUENCE, &[&data(&write(SEQUENCE, &bags))]);
-    write(SEQUENCE, &[&write(INTEGER, &[&[3]]), &data(&safe)])
+    let safe = element(SEQUENCE, &[&data(&element(SEQUENCE, &bags))]);
+    element(SEQUENCE, &[&element(INTEGER, &[&[3]]), &data(&safe)])
 }
 
 /// A `SafeBag` with one certificate.
 fn bag(root: &Root<'_>) -> Vec<u8> {
-    let certificate = write(OCTET_STRING, &[root.certificate]);
-    let certificate = write(SEQUENCE, &[&id(X509_CERTIFICATE), &write(explicit(0), &[&certificate])]);
+    let certificate = element(OCTET_STRING, &[root.certificate]);
+    let certificate = element(SEQUENCE, &[&id(X509_CERTIFICATE), &element(explicit(0), &[&certificate])]);
     let name: Vec<u8> = alias(root).encode_utf16().flat_map(u16::to_be_bytes).collect();
-    let name = attribute(FRIENDLY_NAME, &write(BMP_STRING, &[&name]));
+    let name = attribute(FRIENDLY_NAME, &element(BMP_STRING, &[&name]));
     // Without this Java takes the certificate for a part of somebody's chain.
     let trusted = attribute(TRUSTED_KEY_USAGE, &id(ANY_EXTENDED_KEY_USAGE));
-    write(SEQUENCE, &[&id(CERT_BAG), &write(explicit(0), &[&certificate]), &write(SET, &[&name, &trusted])])
+    element(SEQUENCE, &[&id(CERT_BAG), &element(explicit(0), &[&certificate]), &element(SET, &[&name, &trusted])])
 }
 
 fn alias(root: &Root<'_>) -> String {
@@ -38,15 +38,15 @@ fn alias(root: &Root<'_>) -> String {
 
 /// `ContentInfo` of the type data (RFC 2315, section 14).
 fn data(content: &[u8]) -> Vec<u8> {
-    write(SEQUENCE, &[&id(DATA), &write(explicit(0), &[&write(OCTET_STRING, &[content])])])
+    element(SEQUENCE, &[&id(DATA), &element(explicit(0), &[&element(OCTET_STRING, &[content])])])
 }
 
 fn attribute(kind: &[u8], value: &[u8]) -> Vec<u8> {
-    write(SEQUENCE, &[&id(kind), &write(SET, &[value])])
+    element(SEQUENCE, &[&id(kind), &element(SET, &[value])])
 }
 
 fn id(encoded: &[u8]) -> Vec<u8> {
-    write(OBJECT_IDENTIFIER, &[encoded])
+    element(OID, &[encoded])
 }
 
 /// 1.2.840.113549.1.7.1

@@ -18,7 +18,7 @@ use tokio_rustls::rustls::pki_types::{
 use tokio_rustls::rustls::sign::SigningKey;
 use zeroize::Zeroizing;
 
-use super::der::{self, Element, Reader, element};
+use crate::der::{self, Element, Reader, element};
 
 /// A private key that signs. Its bytes are with the cryptography library, which wipes them when it is done.
 #[derive(Clone)]
@@ -133,14 +133,14 @@ pub(super) fn issue(
     let body = element(
         der::SEQUENCE,
         &[
-            &element(der::VERSION, &[&element(der::INTEGER, &[&[2]])]),
+            &element(VERSION, &[&element(der::INTEGER, &[&[2]])]),
             &element(der::INTEGER, &[&serial]),
             &algorithm,
             issuer.map_or(&subject, |issuer| &issuer.subject),
             &element(der::SEQUENCE, &[&der::time(validity.from), &der::time(validity.until)]),
             &subject,
             &key.public,
-            &element(der::EXTENSIONS, &[&element(der::SEQUENCE, &extensions)]),
+            &element(EXTENSIONS, &[&element(der::SEQUENCE, &extensions)]),
         ],
     );
     let signature = signer.sign(&body)?;
@@ -227,7 +227,7 @@ impl<'a> Authority<'a> {
         let mut outer = Reader(certificate);
         let body = outer.expect(der::SEQUENCE).filter(|_| outer.is_empty())?.inside().expect(der::SEQUENCE)?;
         let mut fields = body.inside();
-        fields.optional(der::VERSION);
+        fields.optional(VERSION);
         fields.expect(der::INTEGER)?;
         fields.expect(der::SEQUENCE)?;
         let issuer = fields.expect(der::SEQUENCE)?.whole;
@@ -238,7 +238,7 @@ impl<'a> Authority<'a> {
         let mut read = Self { issuer, subject, public, validity, key_id: key_id(public)?, signs: false, below: None };
         let (mut is_authority, mut may_sign) = (false, true);
         while let Some(field) = fields.next() {
-            if field.tag != der::EXTENSIONS {
+            if field.tag != EXTENSIONS {
                 continue;
             }
             let mut extensions = field.inside().expect(der::SEQUENCE)?.inside();
@@ -277,6 +277,9 @@ fn extension_of(extension: Element<'_>) -> Option<(&[u8], Element<'_>)> {
     Some((oid, Reader(parts.expect(der::OCTET_STRING)?.content).next()?))
 }
 
+/// The tags of a certificate's version and extensions.
+const VERSION: u8 = der::explicit(0);
+const EXTENSIONS: u8 = der::explicit(3);
 const ALGORITHMS: [(SignatureScheme, AlgorithmIdentifier); 5] = [
     (SignatureScheme::ECDSA_NISTP256_SHA256, alg_id::ECDSA_SHA256),
     (SignatureScheme::ECDSA_NISTP384_SHA384, alg_id::ECDSA_SHA384),

@@ -1,29 +1,30 @@
-//! The little of DER (X.690) that a certificate (RFC 5280) is made of: written, and read without trust in what is read.
+//! The little of DER (X.690) that certificates (RFC 5280) and trust stores are made of: written, and read without trust in
+//! what is read.
 
 use std::time::{Duration, SystemTime};
 
 /// One element: its tag, its content, and the whole of it as it stood.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Element<'a> {
-    pub(super) tag: u8,
-    pub(super) content: &'a [u8],
-    pub(super) whole: &'a [u8],
+pub(crate) struct Element<'a> {
+    pub(crate) tag: u8,
+    pub(crate) content: &'a [u8],
+    pub(crate) whole: &'a [u8],
 }
 
 impl<'a> Element<'a> {
     /// The elements inside.
-    pub(super) fn inside(&self) -> Reader<'a> {
+    pub(crate) fn inside(&self) -> Reader<'a> {
         Reader(self.content)
     }
 }
 
 /// Reads element after element.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Reader<'a>(pub(super) &'a [u8]);
+pub(crate) struct Reader<'a>(pub(crate) &'a [u8]);
 
 impl<'a> Reader<'a> {
     /// The next element. `None` at the end, and where it is no DER.
-    pub(super) fn next(&mut self) -> Option<Element<'a>> {
+    pub(crate) fn next(&mut self) -> Option<Element<'a>> {
         let all = self.0;
         let (&tag, rest) = all.split_first()?;
         // Tags of more than one byte occur in no certificate.
@@ -37,6 +38,7 @@ impl<'a> Reader<'a> {
                 let (bytes, rest) = rest.split_at_checked(usize::from(first & 0x7f))?;
                 (bytes.iter().fold(0, |length, byte| length << 8 | usize::from(*byte)), rest)
             }
+            // Of no definite length, or longer than 16 MiB.
             _ => return None,
         };
         let (content, rest) = rest.split_at_checked(length)?;
@@ -46,23 +48,23 @@ impl<'a> Reader<'a> {
     }
 
     /// The next element, which has to be of this kind.
-    pub(super) fn expect(&mut self, tag: u8) -> Option<Element<'a>> {
+    pub(crate) fn expect(&mut self, tag: u8) -> Option<Element<'a>> {
         self.next().filter(|element| element.tag == tag)
     }
 
     /// The next element if it is of this kind; else nothing is read.
-    pub(super) fn optional(&mut self, tag: u8) -> Option<Element<'a>> {
+    pub(crate) fn optional(&mut self, tag: u8) -> Option<Element<'a>> {
         if self.0.first() == Some(&tag) { self.next() } else { None }
     }
 
     /// Whether everything was read.
-    pub(super) fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 }
 
 /// An element of these parts, one after the other.
-pub(super) fn element(tag: u8, parts: &[&[u8]]) -> Vec<u8> {
+pub(crate) fn element(tag: u8, parts: &[&[u8]]) -> Vec<u8> {
     let length: usize = parts.iter().map(|part| part.len()).sum();
     let mut der = Vec::with_capacity(length + 5);
     der.push(tag);
@@ -79,8 +81,13 @@ pub(super) fn element(tag: u8, parts: &[&[u8]]) -> Vec<u8> {
     der
 }
 
+/// The tag of `[number] EXPLICIT`.
+pub(crate) const fn explicit(number: u8) -> u8 {
+    0xa0 | number
+}
+
 /// `Time` as RFC 5280, 4.1.2.5 wants it: two digits of the year until 2049, four from 2050 on.
-pub(super) fn time(at: SystemTime) -> Vec<u8> {
+pub(crate) fn time(at: SystemTime) -> Vec<u8> {
     let seconds = at.duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs());
     let (year, month, day) = civil(seconds / DAY);
     let (hour, minute, second) = (seconds % DAY / 3600, seconds % 3600 / 60, seconds % 60);
@@ -92,7 +99,7 @@ pub(super) fn time(at: SystemTime) -> Vec<u8> {
 }
 
 /// The moment that a `Time` names. What lies before 1970 is 1970.
-pub(super) fn read_time(time: Element<'_>) -> Option<SystemTime> {
+pub(crate) fn read_time(time: Element<'_>) -> Option<SystemTime> {
     let text = std::str::from_utf8(time.content).ok()?.strip_suffix('Z')?;
     if !text.bytes().all(|byte| byte.is_ascii_digit()) {
         return None;
@@ -138,19 +145,17 @@ fn days(year: i64, month: i64, day: i64) -> i64 {
     era * 146_097 + of_era * 365 + of_era / 4 - of_era / 100 + of_year - 719_468
 }
 
-pub(super) const BOOLEAN: u8 = 0x01;
-pub(super) const INTEGER: u8 = 0x02;
-pub(super) const BIT_STRING: u8 = 0x03;
-pub(super) const OCTET_STRING: u8 = 0x04;
-pub(super) const OID: u8 = 0x06;
-pub(super) const UTF8_STRING: u8 = 0x0c;
+pub(crate) const BOOLEAN: u8 = 0x01;
+pub(crate) const INTEGER: u8 = 0x02;
+pub(crate) const BIT_STRING: u8 = 0x03;
+pub(crate) const OCTET_STRING: u8 = 0x04;
+pub(crate) const OID: u8 = 0x06;
+pub(crate) const UTF8_STRING: u8 = 0x0c;
 const UTC_TIME: u8 = 0x17;
 const GENERALIZED_TIME: u8 = 0x18;
-pub(super) const SEQUENCE: u8 = 0x30;
-pub(super) const SET: u8 = 0x31;
-/// `[0]`, `[3]`: explicit tags of a certificate's version and extensions.
-pub(super) const VERSION: u8 = 0xa0;
-pub(super) const EXTENSIONS: u8 = 0xa3;
+pub(crate) const BMP_STRING: u8 = 0x1e;
+pub(crate) const SEQUENCE: u8 = 0x30;
+pub(crate) const SET: u8 = 0x31;
 const DAY: u64 = 86_400;
 
 #[cfg(test)]
