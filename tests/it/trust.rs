@@ -161,7 +161,8 @@ fn the_same_input_gives_the_same_bytes_and_what_is_stale_goes() {
         assert_eq!((count("added.pem"), count("ca.pem")), (distinct, ours.len()));
         assert_eq!(once.len() - 4, public.len() + distinct, "{:?}", once.keys());
     }
-    for (path, mode) in [("trust", 0o755), ("trust/hashed", 0o755), ("trust/bundle.pem", 0o644), ("trust/ca.pem", 0o644)]
+    for (path, mode) in
+        [("trust", 0o755), ("trust/hashed", 0o755), ("trust/bundle.pem", 0o644), ("trust/ca.pem", 0o644)]
     {
         assert_eq!(fs::metadata(folder.path(path)).unwrap().permissions().mode() & 0o777, mode, "{path}");
     }
@@ -188,7 +189,8 @@ fn what_has_a_name_of_somebody_else_stays() {
     let write = || trust::write(&folder.path("trust"), &[], &[], &[ours.der()]).unwrap();
     write();
     let wanted = files(&folder.path("trust"));
-    let others = ["ca-certificates.crt", "0000000.0", "000000000.0", "00000000.00", "0000000A.0", "00000000.r0", ".new"];
+    let others =
+        ["ca-certificates.crt", "0000000.0", "000000000.0", "00000000.00", "0000000A.0", "00000000.r0", ".new"];
     for name in others {
         fs::write(folder.path("trust/hashed").join(name), name).unwrap();
     }
@@ -431,7 +433,8 @@ fn listing(folder: &Path) -> BTreeMap<String, Vec<u8>> {
 
 /// All that was written.
 fn files(folder: &Path) -> BTreeMap<String, Vec<u8>> {
-    let certificates = listing(&folder.join("hashed")).into_iter().map(|(name, bytes)| (format!("hashed/{name}"), bytes));
+    let certificates =
+        listing(&folder.join("hashed")).into_iter().map(|(name, bytes)| (format!("hashed/{name}"), bytes));
     listing(folder).into_iter().chain(certificates).collect()
 }
 
