@@ -132,7 +132,7 @@ fn make_folder(folder: &Path) -> io::Result<()> {
     fs::set_permissions(folder, Permissions::from_mode(0o755))
 }
 
-/// A reader sees the old file or the new one.
+/// A reader sees the old file or the new one. A symbolic link in its place is replaced, not followed.
 fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     let temporary = path.with_file_name(format!(".{name}.new"));
@@ -140,6 +140,7 @@ fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
         _ => {}
     }
+    // O_EXCL: whatever stands there by now, a link included, is an error.
     let mut file = fs::File::create_new(&temporary)?;
     io::Write::write_all(&mut file, bytes)?;
     file.set_permissions(Permissions::from_mode(0o644))?;

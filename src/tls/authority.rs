@@ -12,7 +12,7 @@ mod state;
 use std::fmt;
 use std::io::{Error, Result};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use tokio_rustls::rustls::pki_types::{CertificateDer, ServerName};
 use tokio_rustls::rustls::sign::CertifiedKey;
@@ -30,6 +30,8 @@ pub struct Authority {
     // Held while a leaf is made, which takes less than a tenth of a millisecond: so whoever asks for the same name at the
     // same time waits for that one, and finds it. Only new connections come here.
     state: Mutex<State>,
+    // A lock of their own: a mount that hangs must not stall connections. Taken before the other one.
+    mounted: Option<Mutex<Mounted>>,
     metrics: Arc<Metrics>,
     clock: Box<dyn Fn() -> SystemTime + Send + Sync>,
 }
@@ -49,7 +51,8 @@ struct State {
     signer: Option<Signer>,
     /// Published, and when.
     next: Option<(Ca, SystemTime)>,
-    mounted: Option<Mounted>,
+    /// How long the next one is published before it signs.
+    overlap: Duration,
     leaves: Leaves,
     rate: Rate,
     /// What [`Authority::reload`] has told last.
@@ -77,10 +80,11 @@ impl Authority {
                 (ca, Some(mounted))
             }
         };
+        let overlap = mounted.as_ref().map(|mounted| mounted.overlap).unwrap_or_default();
         let (leaves, rate) = (Leaves::new(budget), Rate::new(now));
-        let mut state = State { ca, signer: None, next: None, mounted, leaves, rate, told: Vec::new() };
+        let mut state = State { ca, signer: None, next: None, overlap, leaves, rate, told: Vec::new() };
         state.told = state.roots();
-        Ok(Self { state: Mutex::new(state), metrics, clock: Box::new(clock) })
+        Ok(Self { state: Mutex::new(state), mounted: mounted.map(Mutex::new), metrics, clock: Box::new(clock) })
     }
 
     /// The certificate for exactly this name or address. Made once however many ask at the same time.
@@ -105,9 +109,12 @@ impl Authority {
     /// Looks after mounted files that have changed. To be called every few seconds; returns whether the roots are others
     /// than when it was called last, and have to be written for clients again.
     pub fn reload(&self) -> bool {
+        let mut mounted = self.mounted.as_ref().map(|mounted| mounted.lock().unwrap_or_else(PoisonError::into_inner));
+        let look = mounted.as_mut().map_or(Look::Same, |mounted| mounted.look((self.clock)()));
+        // Not the time before the look, which may have taken long: the overlap begins when the new root is known.
         let now = (self.clock)();
         let mut state = self.state();
-        state.look(now, &self.metrics);
+        state.apply(look, now, &self.metrics);
         state.advance(now, &self.metrics);
         let roots = state.roots();
         let changed = roots != state.told;
@@ -161,9 +168,8 @@ impl State {
 
     /// What time alone brings: the next authority begins to sign, and the signer is replaced.
     fn advance(&mut self, now: SystemTime, metrics: &Metrics) {
-        let overlap = self.mounted.as_ref().map(|mounted| mounted.overlap).unwrap_or_default();
         let due = |(_, published): &mut (Ca, SystemTime)| {
-            now.duration_since(*published).is_ok_and(|passed| passed >= overlap) || now > self.ca.validity().until
+            now.duration_since(*published).is_ok_and(|passed| passed >= self.overlap) || now > self.ca.validity().until
         };
         if let Some((ca, _)) = self.next.take_if(due) {
             self.sign_with(ca, metrics);
@@ -176,8 +182,8 @@ impl State {
         }
     }
 
-    fn look(&mut self, now: SystemTime, metrics: &Metrics) {
-        match self.mounted.as_mut().map_or(Look::Same, |mounted| mounted.look(now)) {
+    fn apply(&mut self, look: Look, now: SystemTime, metrics: &Metrics) {
+        match look {
             Look::Same => {}
             Look::Refused => metrics.authority_reloads.inc("refused"),
             Look::New(ca) if ca.shares_root(&self.ca) => {

@@ -13,6 +13,7 @@ use crate::der::{BMP_STRING, Element, INTEGER, Reader, SEQUENCE, SET, UTF8_STRIN
 
 /// Brings the directory to these roots. At no moment is one of them missing that was there before.
 pub(super) fn write(folder: &Path, roots: &[Root<'_>]) -> io::Result<()> {
+    refuse_another(folder)?;
     make_folder(folder)?;
     let mut wanted: BTreeMap<u32, Vec<String>> = BTreeMap::new();
     for root in roots {
@@ -38,19 +39,32 @@ pub(super) fn write(folder: &Path, roots: &[Root<'_>]) -> io::Result<()> {
     sweep(folder, &wanted)
 }
 
-/// Takes away what is not wanted, the highest numbers first: a gap would hide what follows.
+/// Somebody who may write beside it could send us to a directory of the system, and what is stale there would be removed.
+fn refuse_another(folder: &Path) -> io::Result<()> {
+    match fs::symlink_metadata(folder) {
+        Ok(found) if !found.is_dir() => {
+            let kind = if found.is_symlink() { "a symbolic link" } else { "a file" };
+            let text = format!("{}: is {kind}, and has to be a directory of its own", folder.display());
+            Err(io::Error::new(io::ErrorKind::NotADirectory, text))
+        }
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
+}
+
+/// Takes away certificates that are not wanted, and what a crash has left of ours, the highest numbers first: a gap would hide
+/// what follows. What has another name is somebody else's.
 fn sweep(folder: &Path, wanted: &BTreeMap<u32, Vec<String>>) -> io::Result<()> {
     let mut stale = Vec::new();
     for entry in fs::read_dir(folder)? {
         let entry = entry?;
-        let found = entry.file_name().to_str().and_then(|text| {
-            let (hash, number) = text.split_once('.')?;
-            let (hash, number) = (u32::from_str_radix(hash, 16).ok()?, number.parse().ok()?);
-            (text == name(hash, number)).then_some((hash, number))
-        });
-        match found {
-            Some((hash, number)) if wanted.get(&hash).is_some_and(|certificates| number < certificates.len()) => {}
-            found => stale.push((found.map_or(0, |(_, number)| number), entry.path())),
+        let file = entry.file_name();
+        let Some(file) = file.to_str() else { continue };
+        let unfinished = file.strip_prefix('.').and_then(|rest| rest.strip_suffix(".new"));
+        let Some((hash, number)) = numbers(unfinished.unwrap_or(file)) else { continue };
+        let is_wanted = wanted.get(&hash).is_some_and(|certificates| number < certificates.len());
+        if unfinished.is_some() || !is_wanted {
+            stale.push((number, entry.path()));
         }
     }
     stale.sort();
@@ -59,6 +73,13 @@ fn sweep(folder: &Path, wanted: &BTreeMap<u32, Vec<String>>) -> io::Result<()> {
 
 fn name(hash: u32, number: usize) -> String {
     format!("{hash:08x}.{number}")
+}
+
+/// What a name of ours is made of.
+fn numbers(file: &str) -> Option<(u32, usize)> {
+    let (hash, number) = file.split_once('.')?;
+    let (hash, number) = (u32::from_str_radix(hash, 16).ok()?, number.parse().ok()?);
+    (file == name(hash, number)).then_some((hash, number))
 }
 
 /// `X509_NAME_hash` of OpenSSL 1.0 and later. `None` if it is no certificate that OpenSSL would read.

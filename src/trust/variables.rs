@@ -156,7 +156,8 @@ impl File {
             File::Added => "added.pem",
             File::Ours => "ca.pem",
             File::Java => "truststore.p12",
-            File::Hashed => "certs",
+            // No name that a directory of the system has: what is stale in it is removed.
+            File::Hashed => "hashed",
         }
     }
 }

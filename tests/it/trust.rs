@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -108,7 +108,7 @@ fn the_directory_is_what_openssl_makes_of_the_same_certificates() {
     certificates.extend(webpki_root_certs::TLS_SERVER_ROOT_CERTS.iter().cloned());
     trust::write(&folder.0, &certificates, &[], &[]).unwrap();
 
-    let ours = listing(&folder.path("certs"));
+    let ours = listing(&folder.path("hashed"));
     let theirs = folder.path("theirs");
     fs::create_dir(&theirs).unwrap();
     for (number, certificate) in ours.values().enumerate() {
@@ -161,7 +161,8 @@ fn the_same_input_gives_the_same_bytes_and_what_is_stale_goes() {
         assert_eq!((count("added.pem"), count("ca.pem")), (distinct, ours.len()));
         assert_eq!(once.len() - 4, public.len() + distinct, "{:?}", once.keys());
     }
-    for (path, mode) in [("trust", 0o755), ("trust/certs", 0o755), ("trust/bundle.pem", 0o644), ("trust/ca.pem", 0o644)]
+    for (path, mode) in
+        [("trust", 0o755), ("trust/hashed", 0o755), ("trust/bundle.pem", 0o644), ("trust/ca.pem", 0o644)]
     {
         assert_eq!(fs::metadata(folder.path(path)).unwrap().permissions().mode() & 0o777, mode, "{path}");
     }
@@ -174,11 +175,60 @@ fn what_a_crash_left_behind_is_no_hindrance_and_does_not_stay() {
     let write = || trust::write(&folder.path("trust"), &[], &[extra.der()], &[ours.der()]).unwrap();
     write();
     let wanted = files(&folder.path("trust"));
-    for leftover in [".bundle.pem.new", "certs/.00000000.0.new", "certs/00000000.0", "certs/README"] {
+    for leftover in [".bundle.pem.new", "hashed/.00000000.0.new", "hashed/00000000.0"] {
         fs::write(folder.path("trust").join(leftover), "half a fi").unwrap();
     }
     write();
     assert_eq!(wanted, files(&folder.path("trust")));
+}
+
+#[test]
+fn what_has_a_name_of_somebody_else_stays() {
+    let folder = Folder::new("others");
+    let ours = Authority::new("ours");
+    let write = || trust::write(&folder.path("trust"), &[], &[], &[ours.der()]).unwrap();
+    write();
+    let wanted = files(&folder.path("trust"));
+    let others =
+        ["ca-certificates.crt", "0000000.0", "000000000.0", "00000000.00", "0000000A.0", "00000000.r0", ".new"];
+    for name in others {
+        fs::write(folder.path("trust/hashed").join(name), name).unwrap();
+    }
+    fs::create_dir(folder.path("trust/hashed/folder")).unwrap();
+    write();
+    for name in others {
+        assert_eq!(fs::read_to_string(folder.path("trust/hashed").join(name)).unwrap(), name);
+        fs::remove_file(folder.path("trust/hashed").join(name)).unwrap();
+    }
+    assert!(folder.path("trust/hashed/folder").is_dir());
+    assert_eq!(wanted, files(&folder.path("trust")));
+}
+
+#[test]
+fn a_link_is_never_followed_out_of_the_folder() {
+    let folder = Folder::new("links");
+    let ours = Authority::new("ours");
+    let (trusted, system) = (folder.path("trust"), folder.path("system"));
+    let write = || trust::write(&trusted, &[], &[], &[ours.der()]);
+    for path in [&trusted, &system] {
+        fs::create_dir(path).unwrap();
+    }
+    fs::write(system.join("00000000.0"), "theirs").unwrap();
+    for name in ["bundle.pem", ".bundle.pem.new", "truststore.p12", ".ca.pem.new"] {
+        symlink(system.join("00000000.0"), trusted.join(name)).unwrap();
+    }
+    let unharmed = || listing(&system) == BTreeMap::from([("00000000.0".to_owned(), b"theirs".to_vec())]);
+    for target in ["../system", "../nowhere"] {
+        symlink(target, trusted.join("hashed")).unwrap();
+        let error = write().unwrap_err().to_string();
+        assert!(error.contains("trust/hashed: is a symbolic link"), "{error}");
+        assert!(unharmed() && !folder.path("nowhere").exists(), "{target}");
+        fs::remove_file(trusted.join("hashed")).unwrap();
+    }
+    write().unwrap();
+    assert!(unharmed());
+    let written = fs::read_dir(&trusted).unwrap().map(|entry| entry.unwrap());
+    assert!(written.into_iter().all(|entry| !entry.file_type().unwrap().is_symlink()), "all are files of ours");
 }
 
 #[test]
@@ -383,7 +433,8 @@ fn listing(folder: &Path) -> BTreeMap<String, Vec<u8>> {
 
 /// All that was written.
 fn files(folder: &Path) -> BTreeMap<String, Vec<u8>> {
-    let certificates = listing(&folder.join("certs")).into_iter().map(|(name, bytes)| (format!("certs/{name}"), bytes));
+    let certificates =
+        listing(&folder.join("hashed")).into_iter().map(|(name, bytes)| (format!("hashed/{name}"), bytes));
     listing(folder).into_iter().chain(certificates).collect()
 }
 
@@ -435,5 +486,5 @@ exec openssl s_client -verify_return_error -connect ${to%/} </dev/null
 ";
 const OPENSSL_DIRECTORY: &str = "
 to=${1#https://}
-exec openssl s_client -verify_return_error -no-CAfile -CApath \"$TRUST/certs\" -connect ${to%/} </dev/null
+exec openssl s_client -verify_return_error -no-CAfile -CApath \"$TRUST/hashed\" -connect ${to%/} </dev/null
 ";

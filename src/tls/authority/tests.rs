@@ -476,6 +476,25 @@ fn files_that_cannot_be_used_leave_the_last_authority_in_force_and_are_told_once
 }
 
 #[test]
+fn connections_get_their_leaves_while_the_files_are_read_for_however_long() {
+    let mount = Mount::new("hung");
+    let (old, new) = (Made::root("Old"), Made::root("New"));
+    mount.write(&old.pem, &old.key());
+    let fixture = mount.open();
+    mount.write(&new.pem, &new.key());
+    // A look at the files that does not end.
+    let look = fixture.authority.mounted.as_ref().unwrap().lock().unwrap();
+    std::thread::scope(|scope| {
+        let reload = scope.spawn(|| fixture.authority.reload());
+        fixture.leaf("api.example");
+        assert_eq!(fixture.authority.roots().len(), 1);
+        drop(look);
+        assert!(reload.join().unwrap());
+    });
+    assert_eq!(fixture.authority.roots().len(), 2);
+}
+
+#[test]
 fn a_mounted_authority_that_cannot_sign_stops_the_start_and_says_why() {
     let mount = Mount::new("refusals");
     let (root, other) = (Made::root("Root"), Made::root("Other"));
