@@ -36,6 +36,8 @@ impl Clients {
             Ok(ticketer) => template.ticketer = ticketer,
             Err(error) => warn!(%error, "clients cannot resume sessions"),
         }
+        // One for the next connection; each of those brings another.
+        template.send_tls13_tickets = 1;
         template.ignore_client_order = true;
         template.max_early_data_size = 0;
         Self { template }
