@@ -23,6 +23,7 @@ mod it {
     mod rules;
     mod secrets;
     mod soak;
+    mod tls;
     mod tls_clients;
     mod tls_refusals;
     mod tls_verdicts;
