@@ -114,7 +114,7 @@ async fn data_plane(
     operators.on_reload(reload.hook());
     tokio::spawn(reload.run());
     if let Some(interception) = interception {
-        tokio::spawn(interception.watch());
+        tokio::spawn(interception.watch(policies.clone()));
     }
     operators.start(assembled)?;
     let abort = CancellationToken::new();
