@@ -108,11 +108,13 @@ async fn data_plane(
         let found = net::listen_redirected(direction, port).map_err(|error| named(setting, port, &error))?;
         listeners.extend(found.into_iter().map(|listener| (direction, listener)));
     }
-    let reload = Reload::new(config.rules_file.clone(), proxy.settings.policies.clone(), proxy.metrics.clone())?;
+    let policies = &proxy.settings.policies;
+    let (file, intercepts) = (config.rules_file.clone(), interception.is_some());
+    let reload = Reload::new(file, policies.clone(), proxy.metrics.clone(), intercepts)?;
     operators.on_reload(reload.hook());
     tokio::spawn(reload.run());
     if let Some(interception) = interception {
-        tokio::spawn(interception.watch());
+        tokio::spawn(interception.watch(policies.clone()));
     }
     operators.start(assembled)?;
     let abort = CancellationToken::new();

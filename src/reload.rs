@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time::MissedTickBehavior;
-use tracing::{error, info};
+use tracing::{error, info, warn};
 
 use crate::config::assembly::{self, Problems};
 use crate::config::rules::Rules;
@@ -29,12 +29,14 @@ struct Apply {
     file: Option<PathBuf>,
     policies: Policies,
     metrics: Arc<Metrics>,
+    intercepts: bool,
 }
 
 impl Reload {
-    /// From now on SIGHUP does not end the process, rules file or not.
-    pub fn new(file: Option<PathBuf>, policies: Policies, metrics: Arc<Metrics>) -> io::Result<Self> {
-        Ok(Self { hangup: signal(SignalKind::hangup())?, apply: Apply { file, policies, metrics } })
+    /// From now on SIGHUP does not end the process, rules file or not. `intercepts` is whether this process can intercept at
+    /// all, which is settled at the start.
+    pub fn new(file: Option<PathBuf>, policies: Policies, metrics: Arc<Metrics>, intercepts: bool) -> io::Result<Self> {
+        Ok(Self { hangup: signal(SignalKind::hangup())?, apply: Apply { file, policies, metrics, intercepts } })
     }
 
     /// A reload for whoever asks, and what came of it. Reads a file: it may take a while.
@@ -90,6 +92,7 @@ impl Apply {
     /// The first look after the start only makes sure that nothing has changed since the start.
     fn rules(&self, read: Result<Rules, Problems>, first: bool) -> Result<&'static str, Problems> {
         let file = self.file.as_deref().unwrap_or(Path::new("")).display();
+        let in_vain = !self.intercepts && read.as_ref().is_ok_and(Rules::ask_for_interception);
         let outcome = match read.map(Policy::new) {
             Ok(policy) if policy == *self.policies.load() => {
                 if first {
@@ -101,6 +104,9 @@ impl Apply {
             Ok(policy) => {
                 self.policies.replace(policy);
                 info!(%file, "rules are in force");
+                if in_vain {
+                    warn!(%file, "a rule asks for interception, and nothing did at the start: it takes a restart");
+                }
                 Ok("applied")
             }
             Err(problems) => {

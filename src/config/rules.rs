@@ -38,6 +38,13 @@ pub struct Rules {
     pub probe_paths: Vec<PathPattern>,
 }
 
+impl Rules {
+    /// Whether a rule asks for interception.
+    pub fn ask_for_interception(&self) -> bool {
+        self.intercept.iter().any(|rule| rule.intercept)
+    }
+}
+
 /// One rule of `record`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RecordRule {

@@ -102,6 +102,19 @@ fn a_reload_applies_a_good_file_and_refuses_a_bad_one() {
 }
 
 #[test]
+fn a_rule_that_asks_for_interception_after_a_start_without_is_said_to_need_a_restart() {
+    let file = RulesFile::new("late", "tls: {intercept: [{host: api.example, intercept: false}]}\n");
+    let netns = Netns::new();
+    let mut sidecar = Process::start("sidetrace", &netns, sidetrace("proxy", &file));
+    sidecar.wait_for("ready", 1);
+    file.write("tls: {intercept: [{host: api.example, intercept: true}]}\n");
+    sidecar.signal(Signal::SIGHUP);
+    sidecar.wait_for("a rule asks for interception, and nothing did at the start", 1);
+    let (status, said) = sidecar.terminate();
+    assert!(status.success(), "{said}");
+}
+
+#[test]
 fn sighup_without_a_rules_file_ends_nothing() {
     let netns = Netns::new();
     let mut command = Command::new(binary());

@@ -25,7 +25,7 @@ impl Reader {
         // Without either no client can trust us: each would fail once for nothing.
         let trusted = self.value(TRUST_DIR).is_some() || self.value(CERTIFICATE).is_some();
         let intercept = self.own(INTERCEPT, trusted, "true or false", parse_bool);
-        if !trusted && (intercept || rules.intercept.iter().any(|rule| rule.intercept)) {
+        if !trusted && (intercept || rules.ask_for_interception()) {
             self.warnings.push(format!(
                 "TLS is intercepted, but neither {TRUST_DIR} nor {CERTIFICATE} is set: clients have no way to trust us"
             ));
