@@ -198,6 +198,8 @@ impl Connector {
         }
         socket.set_tcp_nodelay(true)?;
         keep_alive(&SockRef::from(&socket))?;
+        // Given up before it is made, it was a client that was reset: the far side, which may have accepted, hears that.
+        socket.set_linger(Some(Duration::ZERO))?;
         match socket.connect(&to.into()) {
             Ok(()) => {}
             Err(error) if error.raw_os_error() == Some(EINPROGRESS) => {}
@@ -208,7 +210,11 @@ impl Connector {
         }
         let stream = TcpStream::from_std(socket.into())?;
         stream.writable().await?;
-        stream.take_error()?.map_or(Ok(stream), Err)
+        if let Some(error) = stream.take_error()? {
+            return Err(error);
+        }
+        SockRef::from(&stream).set_linger(None)?;
+        Ok(stream)
     }
 }
 

@@ -27,7 +27,7 @@ use crate::check;
 use crate::detect::client_hello::ClientHello;
 use crate::detect::{self, Protocol, Reason};
 use crate::net::{self, Abort, Connector, Direction, Loop, LoopGuard, Target};
-use crate::stack::{Context, Settings, io_error_type};
+use crate::stack::{Context, Settings};
 use crate::telemetry::Metrics;
 use crate::tls::Interceptor;
 
@@ -148,6 +148,8 @@ async fn converse<C: Side, U: Side>(
     inside: Option<&Arc<Inside>>,
 ) -> io::Result<Outcome<C, U>> {
     for _ in 0..MAX_TUNNELS {
+        // Who has come to a tunnel has spoken.
+        let inside = inside.filter(|_| !context.target.tunnel);
         let found = detect(proxy, context, begun, (&mut client, &mut upstream), &mut read, inside).await?;
         let Some(protocol) = found else { break };
         debug!(original = %context.target.original, ?protocol, "detected");
@@ -226,15 +228,18 @@ async fn detect<C: Side, U: Side>(
             read = read_some(client, from_client) => match read {
                 Ok(0) => {
                     if from_client.is_empty() {
-                        inside.inspect(|inside| inside.left_without_a_word(proxy, None));
+                        inside.and_then(|inside| inside.left_without_a_word(proxy, None));
                     }
                     break Protocol::Opaque(Reason::ClosedEarly)
                 }
                 Ok(_) => if let Some(protocol) = detect::client(from_client) { break protocol },
                 Err(error) => {
                     if let Some(inside) = inside.filter(|_| from_client.is_empty()) {
-                        inside.left_without_a_word(proxy, Some(&error));
-                        context.distrusted(context.target.verified_name(), io_error_type(&error), begun);
+                        let name = context.target.verified_name();
+                        match inside.left_without_a_word(proxy, Some(&error)) {
+                            Some(refusal) => context.distrusted(name, refusal.as_str(), begun),
+                            None => context.given_up(name, begun),
+                        }
                     }
                     upstream.abort();
                     return Err(error)

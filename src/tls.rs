@@ -47,15 +47,17 @@ pub struct Interceptor {
     clients: Clients,
     /// Of servers, by whom they were verified.
     servers: Learned<(Server, Arc<Verification>), Doubt>,
-    /// Of single clients with a server.
-    pairs: Learned<Client, Doubt>,
+    /// Of what single clients offer to one of them.
+    pairs: Learned<(Client, Arc<Verification>), Doubt>,
+    /// Clients that do not trust us.
+    refusals: Learned<Client, Doubt>,
 }
 
 /// One connection that is to be intercepted.
 #[derive(Debug)]
 pub struct Attempt {
     server: (Server, Arc<Verification>),
-    client: Client,
+    client: (Client, Arc<Verification>),
     name: ServerName<'static>,
     offer: Offer,
     alpn: Vec<Vec<u8>>,
@@ -101,6 +103,7 @@ impl Interceptor {
             clients: Clients::new(),
             servers: Learned::default(),
             pairs: Learned::default(),
+            refusals: Learned::default(),
         }
     }
 
@@ -129,8 +132,9 @@ impl Interceptor {
         };
         let server = Server { address: original, name: hello.server_name.clone() };
         let client = Client { server: server.clone(), address: client, fingerprint: hello.fingerprint };
-        let server = (server, verification);
-        if let Some(doubt) = self.servers.find(&server, now).or_else(|| self.pairs.find(&client, now)) {
+        let (server, client) = ((server, verification.clone()), (client, verification));
+        let known = self.servers.find(&server, now).or_else(|| self.pairs.find(&client, now));
+        if let Some(doubt) = known.or_else(|| self.refusals.find(&client.0, now)) {
             return Err(doubt);
         }
         let offer = Offer::of(hello).ok_or(Doubt::Offer)?;
@@ -147,12 +151,7 @@ impl Interceptor {
         match tokio::time::timeout(HANDSHAKE, connecting).await.unwrap_or(Err(Doubt::Timeout)) {
             Ok(stream) => Ok(stream),
             Err(doubt) => {
-                let until = Instant::now() + doubt.lasts();
-                _ = match doubt.about() {
-                    About::Server => self.servers.learn(attempt.server.clone(), doubt, until),
-                    About::Client => self.pairs.learn(attempt.client.clone(), doubt, until),
-                    About::Nobody => false,
-                };
+                self.doubt(attempt, doubt);
                 Err(doubt)
             }
         }
@@ -160,10 +159,23 @@ impl Interceptor {
 
     /// What the client is to be shown, once upstream has proved to be who the client asks for.
     pub fn leaf(&self, attempt: &Attempt) -> Result<Arc<CertifiedKey>, Doubt> {
-        self.authority.leaf(&attempt.name).map_err(|no| match no {
-            NoLeaf::RateLimited => Doubt::RateLimited,
-            NoLeaf::Failed => Doubt::Name,
+        self.authority.leaf(&attempt.name).map_err(|no| {
+            let doubt = match no {
+                NoLeaf::RateLimited => Doubt::RateLimited,
+                NoLeaf::Failed => Doubt::Unissued,
+            };
+            self.doubt(attempt, doubt);
+            doubt
         })
+    }
+
+    fn doubt(&self, attempt: &Attempt, doubt: Doubt) {
+        let until = Instant::now() + doubt.lasts();
+        _ = match doubt.about() {
+            About::Server => self.servers.learn(attempt.server.clone(), doubt, until),
+            About::Client => self.pairs.learn(attempt.client.clone(), doubt, until),
+            About::Nobody => false,
+        };
     }
 
     /// The handshake with the client. `said` is all that was read of it. A refusal is remembered.
@@ -189,9 +201,9 @@ impl Interceptor {
 
     /// The client does not trust us. It is said once in the log.
     pub fn refused(&self, attempt: &Attempt, refusal: Refusal) {
-        let Client { server, address, .. } = &attempt.client;
+        let Client { server, address, .. } = &attempt.client.0;
         let until = Instant::now() + refusal.lasts();
-        if self.pairs.learn(attempt.client.clone(), Doubt::ClientRefuses, until) {
+        if self.refusals.learn(attempt.client.0.clone(), Doubt::ClientRefuses, until) {
             let (name, to, why) = (server.name.as_deref().unwrap_or("-"), server.address, refusal.as_str());
             warn!(
                 client = %address, %to, name, why, seconds = refusal.lasts().as_secs(),
@@ -210,6 +222,7 @@ impl Interceptor {
     pub fn refresh(&self) {
         if self.upstreams.refresh() {
             self.servers.clear();
+            self.pairs.clear();
         }
     }
 }

@@ -91,7 +91,7 @@ pub(super) async fn serve<C: Side, U: Side>(
     let mut going_away = pin!(seen.goaway.notified());
     let mut drained = pin!(proxy.drain.cancelled());
     let (mut told, mut draining, mut left) = (false, false, Vec::<Left<'_>>::new());
-    let mut goaway = None;
+    let (mut goaway, mut closing) = (None, false);
     let client_failed = poll_fn(|cx| {
         loop {
             let mut again = false;
@@ -105,13 +105,17 @@ pub(super) async fn serve<C: Side, U: Side>(
                 Some(Err(error)) if error.is_go_away() && error.is_remote() => goaway = error.reason(),
                 Some(ended) => {
                     debug!(?ended, "upstream connection ended");
-                    client.graceful_shutdown();
+                    closing = true;
                 }
                 None => {}
             }
             while let Poll::Ready(Some(ended)) = streams.poll_next_unpin(cx) {
                 left.extend(ended);
                 again = true;
+            }
+            // Upstream has left without a GOAWAY: where streams went with it, so do we.
+            if std::mem::take(&mut closing) && !left.iter().any(Left::is_lost) {
+                client.graceful_shutdown();
             }
             if !told && going_away.as_mut().poll(cx).is_ready() {
                 told = true;

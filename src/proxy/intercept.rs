@@ -98,12 +98,12 @@ pub(super) struct Inside {
 impl Inside {
     /// The client has left before it said anything, which is how some say that they do not trust us. Those do so at once; who
     /// leaves later had only no use for the connection.
-    pub(super) fn left_without_a_word(&self, proxy: &Proxy, error: Option<&io::Error>) {
+    /// The refusal, if it is one.
+    pub(super) fn left_without_a_word(&self, proxy: &Proxy, error: Option<&io::Error>) -> Option<Refusal> {
         proxy.metrics.tls.inc("closed");
         let refusal = error.map_or(Refusal::Silent, Refusal::of);
-        if refusal != Refusal::Silent || self.since.elapsed() < AT_ONCE {
-            self.interceptor.refused(&self.attempt, refusal);
-        }
+        let refused = refusal != Refusal::Silent || self.since.elapsed() < AT_ONCE;
+        refused.then(|| self.interceptor.refused(&self.attempt, refusal)).map(|()| refusal)
     }
 
     /// The same upstream once more, for the same protocol.

@@ -16,6 +16,8 @@ pub enum Doubt {
     Offer,
     /// A file that a rule names cannot be used.
     Files,
+    /// No certificate could be made for it.
+    Unissued,
     /// Too many new names in too short a time.
     RateLimited,
     /// This client has refused our certificate.
@@ -54,6 +56,7 @@ impl Doubt {
             Doubt::NotUnderstood => "tls_not_understood",
             Doubt::Offer => "tls_client_offer",
             Doubt::Files => "tls_rule_files",
+            Doubt::Unissued => "tls_no_certificate",
             Doubt::RateLimited => "tls_rate_limited",
             Doubt::ClientRefuses => "tls_client_refuses",
             Doubt::Expired => "tls_upstream_expired",
@@ -76,6 +79,9 @@ impl Doubt {
         match self {
             // May be an accident.
             Doubt::Closed | Doubt::Timeout => SHORT,
+            // Ours, not upstream's.
+            Doubt::Files | Doubt::Unissued => SHORT,
+            Doubt::RateLimited => SECOND,
             _ => LONG,
         }
     }
@@ -89,14 +95,12 @@ impl Doubt {
             | Doubt::UnknownIssuer
             | Doubt::Revoked
             | Doubt::BadCertificate
-            | Doubt::ClientCertificate => About::Server,
-            Doubt::Incompatible | Doubt::Alert | Doubt::Closed | Doubt::Timeout | Doubt::NotTls => About::Client,
-            Doubt::Name
-            | Doubt::NotUnderstood
-            | Doubt::Offer
+            | Doubt::ClientCertificate
             | Doubt::Files
-            | Doubt::RateLimited
-            | Doubt::ClientRefuses => About::Nobody,
+            | Doubt::Unissued
+            | Doubt::RateLimited => About::Server,
+            Doubt::Incompatible | Doubt::Alert | Doubt::Closed | Doubt::Timeout | Doubt::NotTls => About::Client,
+            Doubt::Name | Doubt::NotUnderstood | Doubt::Offer | Doubt::ClientRefuses => About::Nobody,
         }
     }
 
@@ -188,5 +192,6 @@ impl Refusal {
 
 const LONG: Duration = Duration::from_secs(600);
 const SHORT: Duration = Duration::from_secs(60);
+const SECOND: Duration = Duration::from_secs(1);
 const HOUR: Duration = Duration::from_secs(3600);
 const MINUTE: Duration = Duration::from_secs(60);

@@ -84,8 +84,13 @@ impl ClientSessionStore for Sessions {
             let any = tickets.keys().next().cloned();
             any.map(|any| tickets.remove(&any));
         }
+        if self.all.load(Ordering::Relaxed) >= MOST
+            && let Some(longest) = tickets.values_mut().max_by_key(|kept| kept.len())
+        {
+            longest.pop_front();
+        }
         let kept = tickets.entry(server).or_default();
-        if kept.len() >= TICKETS || self.all.load(Ordering::Relaxed) >= MOST {
+        if kept.len() >= TICKETS {
             kept.pop_front();
         }
         if let Some(place) = Place::take(&self.all) {
@@ -101,6 +106,6 @@ impl ClientSessionStore for Sessions {
 /// Servers that are remembered.
 const SERVERS: usize = 64;
 /// Tickets of each.
-const TICKETS: usize = 64;
+const TICKETS: usize = 24;
 /// Tickets of all.
 const MOST: usize = 256;

@@ -159,8 +159,10 @@ impl Upstreams {
         config.enable_early_data = false;
         let config = Arc::new(config);
         let mut made = self.lock();
-        if news {
-            made.keep(verification.clone(), policy);
+        match made.policies.get(verification) {
+            Some(newest) if !Arc::ptr_eq(&newest.verifier, &policy.verifier) => return Ok(config),
+            None if news => made.keep(verification.clone(), policy),
+            _ => {}
         }
         if made.configs.len() >= MOST {
             made.configs.clear();
