@@ -105,7 +105,7 @@ impl ClientSessionStore for Sessions {
 
 /// Servers that are remembered.
 const SERVERS: usize = 64;
-/// Tickets of each.
-const TICKETS: usize = 24;
+/// Tickets of each: fewer run out where fifty connections are made at the same time.
+const TICKETS: usize = 64;
 /// Tickets of all.
 const MOST: usize = 256;
