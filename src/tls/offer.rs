@@ -12,7 +12,7 @@ use crate::detect::client_hello::{ClientHello, TLS_1_2, TLS_1_3};
 pub(super) struct Offer {
     tls12: bool,
     tls13: bool,
-    /// In the client's order, but those of AES-256 and SHA-384 last.
+    /// In the client's order, or AES-128, AES-256, ChaCha20.
     cipher_suites: Vec<u16>,
     /// The one that the client sent a key share for first, then in the client's order.
     groups: Vec<u16>,
@@ -54,7 +54,10 @@ impl Offer {
         let offered = both.into_iter().filter(|(offered, _)| *offered);
         let mut cipher_suites: Vec<u16> = offered.flat_map(|(_, suites)| suites).collect();
         // Half of a resumed handshake is hashing, and processors help with SHA-256 only. Many servers take the first they know.
-        cipher_suites.sort_by_key(|suite| AES_256.contains(suite));
+        // A client that puts ChaCha20 first has no help with AES, and says so.
+        if cipher_suites.first().is_some_and(|first| !CHACHA20.contains(first)) {
+            cipher_suites.sort_by_key(|suite| (CHACHA20.contains(suite), AES_256.contains(suite)));
+        }
         Some(Self { tls12, tls13, cipher_suites, groups })
     }
 
@@ -89,6 +92,8 @@ const ECDSA_P256_SHA256: u16 = 0x0403;
 /// AES-128-GCM, AES-256-GCM, ChaCha20-Poly1305.
 const ECDHE_ECDSA: [u16; 3] = [0xc02b, 0xc02c, 0xcca9];
 /// TLS 1.3; ECDHE with ECDSA and with RSA.
+const CHACHA20: [u16; 3] = [0x1303, 0xcca9, 0xcca8];
+/// The same.
 const AES_256: [u16; 3] = [0x1302, 0xc02c, 0xc030];
 /// P-256, P-384, X25519: those that TLS 1.2 knows too.
 const CLASSIC_GROUPS: [u16; 3] = [0x17, 0x18, 0x1d];
@@ -118,6 +123,16 @@ mod tests {
         assert_eq!(groups, offer.groups);
         assert_eq!(provider.cipher_suites.len(), 4);
         assert_eq!(offer.versions().len(), 2);
+    }
+
+    #[test]
+    fn the_cheapest_suite_comes_first_unless_the_client_has_no_help_with_aes() {
+        let order = |suites: &[u16]| {
+            let hello = ClientHello { cipher_suites: suites.to_vec(), ..modern() };
+            Offer::of(&hello).unwrap().cipher_suites
+        };
+        assert_eq!(order(&[0x1302, 0x1303, 0x1301]), [0x1301, 0x1302, 0x1303], "OpenSSL");
+        assert_eq!(order(&[0x1303, 0x1302, 0x1301]), [0x1303, 0x1302, 0x1301]);
     }
 
     #[test]
