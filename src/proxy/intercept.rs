@@ -35,8 +35,8 @@ pub(super) async fn serve(
             if reason != Reason::Tls.as_str() {
                 proxy.metrics.tls.inc("left_alone");
             }
-            pass(context, reason, &hello, begun, (client, read.client.freeze()), (upstream, read.upstream.freeze()))
-                .await;
+            let (client, upstream) = ((client, read.client.freeze()), (upstream, read.upstream.freeze()));
+            Box::pin(pass(context, reason, &hello, begun, client, upstream)).await;
             return Ok(());
         }
     };
@@ -97,8 +97,7 @@ pub(super) struct Inside {
 
 impl Inside {
     /// The client has left before it said anything, which is how some say that they do not trust us. Those do so at once; who
-    /// leaves later had only no use for the connection.
-    /// The refusal, if it is one.
+    /// leaves later had only no use for the connection: the refusal is returned where it counts as one.
     pub(super) fn left_without_a_word(&self, proxy: &Proxy, error: Option<&io::Error>) -> Option<Refusal> {
         proxy.metrics.tls.inc("closed");
         let refusal = error.map_or(Refusal::Silent, Refusal::of);

@@ -1,6 +1,7 @@
 //! Sessions that upstream lets us resume. Each TLS 1.3 ticket is used once (RFC 8446, appendix C.4), so many are kept of a
 //! server that many connections go to at the same time: what resumes saves both sides most of a handshake. All configurations
-//! share one limit, for a ticket holds a copy of its server's chain: some 4 KiB mostly, and never more than 128 KiB.
+//! share one limit of tickets, for each holds a copy of its server's chain: some 4 KiB mostly, and never more than 128 KiB. Of
+//! TLS 1.2 each configuration keeps one session for each of eight servers.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::{AtomicUsize, Ordering};
