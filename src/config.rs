@@ -51,6 +51,8 @@ pub struct Config {
     pub export: Option<Export>,
     /// How spans are gathered.
     pub batch: Batch,
+    /// LLM and MCP calls.
+    pub genai: GenAi,
     /// `OTEL_PROPAGATORS`.
     pub propagators: Propagators,
     /// `OTEL_TRACES_SAMPLER`.
@@ -102,6 +104,49 @@ pub enum AuthoritySource {
         /// How long a new one is published before it signs.
         overlap: Duration,
     },
+}
+
+/// LLM and MCP calls: what is written of them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct GenAi {
+    /// Whether messages are captured, and where they go.
+    pub capture: Capture,
+    /// The most bytes of one attribute of content.
+    pub max_content: usize,
+    /// Which generation of metric names is used.
+    pub metrics: MetricNames,
+}
+
+impl Default for GenAi {
+    fn default() -> Self {
+        Self { capture: Capture::default(), max_content: 16 * 1024, metrics: MetricNames::default() }
+    }
+}
+
+/// Where captured messages go; `OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Capture {
+    /// Nowhere: they are not captured.
+    #[default]
+    NoContent,
+    /// Into span attributes.
+    SpanOnly,
+    /// Into events.
+    EventOnly,
+    /// Both.
+    SpanAndEvent,
+}
+
+/// Generations of GenAI metric names.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum MetricNames {
+    /// `gen_ai.client.operation.duration`, `gen_ai.client.token.usage`: what dashboards and SDKs use.
+    #[default]
+    Old,
+    /// `gen_ai.client.inference.*`
+    New,
+    /// Both.
+    Both,
 }
 
 /// A backend that speaks OTLP.

@@ -23,6 +23,7 @@
 pub mod admin;
 pub mod app;
 pub mod budget;
+pub mod call;
 pub mod check;
 pub mod cli;
 pub mod config;
@@ -30,6 +31,7 @@ mod der;
 pub mod detect;
 pub mod exporters;
 pub mod files;
+pub mod genai;
 pub mod http1;
 pub mod net;
 pub mod otlp;

@@ -52,7 +52,7 @@ pub enum Verdict {
 }
 
 /// The rules in force.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Policy {
     rules: Rules,
 }

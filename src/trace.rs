@@ -11,7 +11,7 @@ pub mod url;
 
 use std::borrow::Cow;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use opentelemetry::trace::SpanKind;
 use opentelemetry::{Array, KeyValue, SpanId, TraceFlags, TraceId, Value};
@@ -102,8 +102,42 @@ pub struct Span {
     pub attributes: Vec<KeyValue>,
     /// True for status ERROR; the attribute `error.type` says why.
     pub error: bool,
+    /// What the other side said of the error, redacted and bounded; the status's description.
+    pub description: Option<Box<str>>,
+    /// The times between the chunks of a streamed answer.
+    pub chunks: Option<Box<ChunkTimes>>,
+    /// What the model was told and said, where that leaves as an event: attribute names and JSON texts, redacted and bounded.
+    pub content: Option<Box<Content>>,
     /// How it ended.
     pub outcome: End,
+}
+
+/// Attribute names of a content event and their JSON texts.
+pub type Content = Vec<(&'static str, Box<str>)>;
+
+/// How long after one chunk of an answer the next one came: a histogram of its own, folded into the metric's.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct ChunkTimes {
+    /// How many were at most as long as each of [`ChunkTimes::BOUNDS`] and longer than the one before; the last counts the rest.
+    pub counts: [u32; ChunkTimes::BOUNDS.len() + 1],
+    /// All of them, in seconds.
+    pub sum: f64,
+}
+
+impl ChunkTimes {
+    /// In seconds (GenAI conventions, `gen_ai.client.operation.time_per_output_chunk`).
+    pub const BOUNDS: [f64; 14] =
+        [0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.28, 2.56, 5.12, 10.24, 20.48, 40.96, 81.92];
+
+    /// Counts one.
+    pub fn observe(&mut self, took: Duration) {
+        let seconds = took.as_secs_f64();
+        let place = Self::BOUNDS.iter().position(|bound| seconds <= *bound).unwrap_or(Self::BOUNDS.len());
+        if let Some(count) = self.counts.get_mut(place) {
+            *count += 1;
+        }
+        self.sum += seconds;
+    }
 }
 
 impl Span {
@@ -118,6 +152,9 @@ impl Span {
             end: now,
             attributes: Vec::with_capacity(16),
             error: false,
+            description: None,
+            chunks: None,
+            content: None,
             outcome: End::Cancelled,
         }
     }
@@ -140,6 +177,9 @@ impl Span {
             + self.placement.tracestate.len()
             + self.attributes.capacity() * size_of::<KeyValue>()
             + self.attributes.iter().map(held).sum::<usize>()
+            + self.description.as_ref().map_or(0, |text| text.len())
+            + self.chunks.as_ref().map_or(0, |_| size_of::<ChunkTimes>())
+            + self.content.iter().flat_map(|content| content.iter()).map(|(_, text)| 32 + text.len()).sum::<usize>()
     }
 
     /// Marks the span failed with a low-cardinality reason. The first reason stays.
@@ -268,7 +308,7 @@ mod tests {
     fn the_first_conclusion_stays_wherever_the_start_was_set_to() {
         let (sink, mut source) = channel(8, 1, Arc::new(Metrics::default()));
         let mut begun_earlier = Span::new(placement(), "connect");
-        begun_earlier.start -= std::time::Duration::from_secs(1);
+        begun_earlier.start -= Duration::from_secs(1);
         let span = ActiveSpan::new(begun_earlier, sink);
         span.conclude(End::Broken);
         span.conclude(End::Complete);

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 /// Lowest first. A module may use what is named beside it, and what stands above it in its own folder.
 const MAY_USE: &[(&str, &[&str])] = &[
     ("telemetry", &[]),
+    ("call", &[]),
     ("budget", &["telemetry"]), // shows what it has lent, and asks the kernel for our memory
     ("trace", &["budget", "telemetry"]),
     ("net", &["telemetry"]),
@@ -22,8 +23,9 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("trust", &["config", "der"]),
     ("tls", &["budget", "telemetry", "config", "files", "net", "der", "detect", "trust"]),
     ("check", &[]),
-    ("stitch", &["trace"]),
-    ("stack", &["budget", "telemetry", "trace", "net", "config", "policy", "stitch"]),
+    ("genai", &["budget", "telemetry", "call", "trace", "net", "config", "policy"]),
+    ("stitch", &["trace", "call"]),
+    ("stack", &["budget", "telemetry", "call", "trace", "net", "config", "policy", "genai", "stitch"]),
     ("proxy", &["budget", "telemetry", "trace", "net", "detect", "http1", "check", "policy", "tls", "stack"]),
     ("otlp", &["trace"]),
     ("exporters", &["telemetry", "trace", "net", "otlp", "config", "files"]),
@@ -101,7 +103,19 @@ fn only_the_assembly_reads_the_environment_and_only_semconv_spells_attribute_nam
         if program.contains("env::var") && !name.contains("config/assembly") {
             wrong.push(format!("{name} reads the environment"));
         }
-        let spelled = ["\"http.", "\"server.", "\"network.", "\"rpc.", "\"url.", "\"error.type", "\"sidetrace."];
+        let spelled = [
+            "\"http.",
+            "\"server.",
+            "\"network.",
+            "\"rpc.",
+            "\"url.",
+            "\"error.type",
+            "\"sidetrace.",
+            "\"gen_ai.",
+            "\"mcp.",
+            "\"jsonrpc.",
+            "\"openai.",
+        ];
         if spelled.iter().any(|prefix| program.contains(prefix)) && !name.ends_with("trace/semconv.rs") {
             wrong.push(format!("{name} spells an attribute's name"));
         }

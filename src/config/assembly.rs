@@ -182,6 +182,7 @@ pub fn assemble(
         enabled,
         export,
         batch,
+        genai: crate::config::GenAi::default(),
         propagators,
         sampler,
         resource,

@@ -1,16 +1,20 @@
 //! The rules of the file that `SIDETRACE_CONFIG` names: what is recorded, captured, propagated and trusted.
 //! [`super::assembly`] makes them, `policy` decides by them.
 
+mod genai;
+
 use std::fmt;
 use std::net::IpAddr;
 use std::path::PathBuf;
 
 use http::HeaderName;
 
+pub use genai::{GenAiRules, Price, ProviderRule, Redact, Switch};
+
 use crate::net::Direction;
 
 /// Everything that the file may say; the default is what holds without one.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Rules {
     /// Which calls are recorded: the first that matches decides.
     pub record: Vec<RecordRule>,
@@ -36,6 +40,8 @@ pub struct Rules {
     pub context: ExternalContext,
     /// Paths of health probes, beside the built-in ones.
     pub probe_paths: Vec<PathPattern>,
+    /// LLM and MCP calls.
+    pub genai: GenAiRules,
 }
 
 impl Rules {
