@@ -1,0 +1,6 @@
+//! One file for each format. What a format knows of its provider's JSON is in its shapes and in how it reads them.
+
+mod openai;
+mod openai_chat;
+
+pub(crate) use openai_chat::OpenAiChat;
