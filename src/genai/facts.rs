@@ -236,6 +236,11 @@ impl Facts {
         }
     }
 
+    /// An item of the request: what the assistant says may be several of them, and so may the results of tools.
+    pub(crate) fn input_part_of_turn(&mut self, message: Message) {
+        self.input(message);
+    }
+
     /// Text for the model that is no message.
     pub(crate) fn system(&mut self, text: Text) {
         if let Some(content) = self.content.as_mut().filter(|content| content.system.len() < MAX_CALLS) {

@@ -2,5 +2,11 @@
 
 mod openai;
 mod openai_chat;
+mod openai_completions;
+mod openai_embeddings;
+mod openai_responses;
 
 pub(crate) use openai_chat::OpenAiChat;
+pub(crate) use openai_completions::OpenAiCompletions;
+pub(crate) use openai_embeddings::OpenAiEmbeddings;
+pub(crate) use openai_responses::{Fetch, OpenAiResponses};

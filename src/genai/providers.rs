@@ -7,7 +7,7 @@ use std::borrow::Cow;
 
 use percent_encoding::percent_decode_str;
 
-use super::formats::OpenAiChat;
+use super::formats::{Fetch, OpenAiChat, OpenAiCompletions, OpenAiEmbeddings, OpenAiResponses};
 use super::{Format, Headers, Request};
 use crate::config::rules::ends_with_ignoring_case;
 use crate::net::Direction;
@@ -69,7 +69,17 @@ impl Made {
 static LINES: &[Line] = &[
     // Azure names the model in the path; a model in the body wins.
     line("POST", "/openai/deployments/*/chat/completions", |_| made(OpenAiChat::default(), "chat", "openai").model(0)),
+    line("POST", "/openai/deployments/*/completions", |_| {
+        made(OpenAiCompletions::default(), "text_completion", "openai").model(0)
+    }),
+    line("POST", "/openai/deployments/*/embeddings", |_| {
+        made(OpenAiEmbeddings::default(), "embeddings", "openai").model(0)
+    }),
     line("POST", "/chat/completions", |_| made(OpenAiChat::default(), "chat", "openai")),
+    line("POST", "/completions", |_| made(OpenAiCompletions::default(), "text_completion", "openai")),
+    line("POST", "/responses", |_| made(OpenAiResponses::default(), "chat", "openai")),
+    line("GET", "/responses/*", |route| made(Fetch::new(route), "fetch_response", "openai")),
+    line("POST", "/embeddings", |_| made(OpenAiEmbeddings::default(), "embeddings", "openai")),
 ];
 
 const fn line(method: &'static str, path: &'static str, make: fn(&Route<'_>) -> Made) -> Line {
