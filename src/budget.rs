@@ -35,29 +35,32 @@ pub enum Use {
     Queue,
     /// Heads of messages beyond what every connection may hold.
     Heads,
+    /// Bodies of requests that are held until it is known where they belong, beyond the same.
+    Bodies,
     /// Certificates that are shown to clients.
     Leaves,
 }
 
 impl Use {
-    const ALL: [Use; 4] = [Use::Sink, Use::Queue, Use::Heads, Use::Leaves];
+    const ALL: [Use; 5] = [Use::Sink, Use::Queue, Use::Heads, Use::Bodies, Use::Leaves];
 
     fn as_str(self) -> &'static str {
         match self {
             Use::Sink => "sink",
             Use::Queue => "queue",
             Use::Heads => "heads",
+            Use::Bodies => "bodies",
             Use::Leaves => "leaves",
         }
     }
 
     /// The most of a budget that this use may have. A queue that a dead backend leaves full must not starve the stages
-    /// before it, where calls are counted; heads that never end, or names without end, must not starve either.
+    /// before it, where calls are counted; heads and bodies that never end, or names without end, must not starve either.
     fn most(self, size: u64) -> u64 {
         match self {
             Use::Sink => size,
             Use::Queue => size / 4 * 3,
-            Use::Heads => size / 4,
+            Use::Heads | Use::Bodies => size / 4,
             Use::Leaves => size / 8,
         }
     }
@@ -126,11 +129,12 @@ impl Budget {
     }
 
     fn account(&self, purpose: Use) -> &Account {
-        let [sink, queue, heads, leaves] = &self.uses;
+        let [sink, queue, heads, bodies, leaves] = &self.uses;
         match purpose {
             Use::Sink => sink,
             Use::Queue => queue,
             Use::Heads => heads,
+            Use::Bodies => bodies,
             Use::Leaves => leaves,
         }
     }
