@@ -3,6 +3,13 @@
 //! `stack` asks [`recognise`] about every request's head and hands the bodies' bytes to the [`Inspection`]; what was found
 //! becomes [`Evidence`] for `stitch` and attributes of the call's span. Pure: bytes and times in, values out.
 
+#[allow(dead_code, reason = "its users come with the formats")]
+mod encoding;
+#[allow(dead_code, reason = "its users come with the formats")]
+mod frames;
+#[cfg(any(test, fuzzing))]
+pub mod splits;
+
 use std::sync::Arc;
 use std::time::Instant;
 
