@@ -110,6 +110,11 @@ impl Reading {
         self.documents.stream
     }
 
+    /// Whether it is a stream of events that is not compressed.
+    pub(crate) fn is_plain_sse(&self) -> bool {
+        matches!(self.frames, Some(Frames::Sse(_))) && self.decoder.as_ref().is_some_and(Decoder::is_identity)
+    }
+
     /// Whether something did not fit.
     pub(crate) fn is_incomplete(&self) -> bool {
         self.documents.reader.is_incomplete()
@@ -217,4 +222,4 @@ const MALFORMED: &str = "malformed_json";
 /// How OpenAI and others end a stream.
 const DONE: &[u8] = b"[DONE]";
 /// Bytes of one body once it is decoded; what comes behind is not read.
-const MAX_DECODED: u64 = 1024 * 1024 * 1024;
+const MAX_DECODED: u64 = 128 * 1024 * 1024;
