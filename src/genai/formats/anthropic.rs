@@ -130,7 +130,7 @@ impl Format for Anthropic {
 
     fn event(&mut self, _: &str, _: bool, mut body: Node, facts: &mut Facts) {
         let kind = body.str("type").unwrap_or_default().to_owned();
-        facts.chunk = !matches!(&*kind, "ping" | "error");
+        facts.chunk |= !matches!(&*kind, "ping" | "error");
         let place = body.count("index").unwrap_or(0);
         match &*kind {
             "message_start" => {
