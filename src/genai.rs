@@ -19,8 +19,8 @@ mod json;
 mod providers;
 mod reading;
 mod reply;
-#[cfg(test)]
-mod splits;
+#[cfg(any(test, fuzzing))]
+pub mod splits;
 
 use std::fmt::Debug;
 use std::sync::Arc;
