@@ -808,6 +808,13 @@ const MAX_SHORT: usize = 1024;
 const MAX_WHOLE: usize = 64 * 1024;
 const MAX_NUMBER: usize = 64;
 
+/// A document that is there as a whole: JSON inside of JSON. `None` if it is none.
+pub(crate) fn read(bytes: &[u8], shape: &'static Shape, content: usize, key: Key) -> Option<Node> {
+    let mut reader = Reader::new(shape, content, key);
+    reader.feed(bytes, &mut |_, _| {}).ok()?;
+    reader.end(&mut |_, _| {}).ok()
+}
+
 /// The arguments of a tool, from a string that is JSON.
 pub(crate) fn quoted_arguments(json: Text, key: &Key) -> Arguments {
     let digest = digest_of(&json, key);

@@ -163,7 +163,10 @@ impl Sink for Told<'_> {
         let Self { documents, format, facts } = self;
         let (begin, length) = std::mem::take(&mut documents.begin);
         if !documents.reader.has_begun() && !documents.malformed {
-            // An event without data, an empty body.
+            // An event without data, an empty body. An exception says something by its name alone.
+            if kind == Kind::Exception && documents.what == What::Answer {
+                format.event(name, true, Node::Null, facts);
+            }
             return;
         }
         let what = documents.what;
