@@ -19,8 +19,8 @@ mod json;
 mod providers;
 mod reading;
 mod reply;
-#[cfg(test)]
-mod splits;
+#[cfg(any(test, fuzzing))]
+pub mod splits;
 
 use std::fmt::Debug;
 use std::sync::Arc;
@@ -233,6 +233,11 @@ impl Inspection {
         None
     }
 
+    /// Whether the answer must not be compressed for [`Inspection::filter`] to read it. Asked behind [`Inspection::rewritten`].
+    pub fn wants_identity(&self) -> bool {
+        false
+    }
+
     /// Whether something is to be taken out of the answer's body. Asked when its head is known, after [`Self::answered`].
     pub fn filters(&self) -> bool {
         false
@@ -312,6 +317,7 @@ impl Inspection {
         if let Some(why) = self.incomplete {
             facts.set(semconv::SIDETRACE_INSPECTION_INCOMPLETE, why);
         }
+        span.description = facts.message.take();
         if let Some(failure) = facts.error.take() {
             span.fail(String::from(failure.code));
             span.description = failure.message;

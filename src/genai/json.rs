@@ -378,6 +378,11 @@ impl Reader {
         done.ok_or(Fault::Malformed)
     }
 
+    /// Whether the document has ended.
+    pub(crate) fn is_done(&self) -> bool {
+        self.state == State::End
+    }
+
     /// Whether anything has come that is not blank.
     pub(crate) fn has_begun(&self) -> bool {
         self.failed || self.state != State::Value { first: false } || !self.stack.is_empty()

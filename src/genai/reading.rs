@@ -84,6 +84,10 @@ impl Reading {
         });
         decoded.map_err(|fault| fault.as_str())?;
         framed.map_err(|fault| fault.as_str())?;
+        if matches!(frames, Frames::Whole) && self.documents.reader.is_done() {
+            // Nothing follows but blanks: told at once, before the last bytes go on.
+            Told { documents: &mut self.documents, format, facts }.end("", Kind::Event);
+        }
         // A request or an answer that is no JSON is none from its first byte on.
         if self.documents.malformed && !self.documents.stream { Err(MALFORMED) } else { Ok(()) }
     }
