@@ -314,7 +314,7 @@ impl Inspection {
     pub fn answer(&mut self, bytes: &[u8], now: Instant) {
         let (Some(reading), Some(facts)) = (&mut self.answer, &mut self.facts) else { return };
         let fed = reading.feed(bytes, &mut *self.format, facts);
-        if std::mem::take(&mut facts.chunk) && reading.is_stream() {
+        if std::mem::take(&mut facts.chunk) {
             self.times.chunk(now);
         }
         if let Err(why) = fed {
@@ -328,7 +328,8 @@ impl Inspection {
     pub fn conclude(&mut self, end: End, span: &mut Span) {
         self.request_ended();
         let Some(mut facts) = self.facts.take() else { return };
-        let streamed = self.answer.as_ref().is_some_and(Reading::is_stream);
+        // A document may come in chunks, too: Gemini's array.
+        let streamed = self.times.first.is_some() || self.answer.as_ref().is_some_and(Reading::is_stream);
         if let Some(mut reading) = self.answer.take() {
             match end {
                 End::Complete => {
@@ -362,6 +363,8 @@ impl Inspection {
         if let Some(failure) = facts.error.take() {
             span.fail(String::from(failure.code));
             span.description = failure.message;
+        } else if let Some(message) = facts.message.take() {
+            span.description = Some(message);
         }
         facts.write(streamed, span);
     }

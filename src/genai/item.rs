@@ -328,10 +328,23 @@ impl Text {
 
     /// Another text behind it.
     pub(crate) fn append(&mut self, other: &Self) {
+        if self.length == 0 && self.complete {
+            let limit = self.limit;
+            *self = other.clone();
+            self.shorten(limit);
+            return;
+        }
         self.push(other.kept());
         if other.is_truncated() {
             self.lost();
         }
+    }
+
+    /// No more than so many bytes are kept from here on.
+    pub(crate) fn shorten(&mut self, limit: usize) {
+        self.limit = limit;
+        self.kept.truncate(beginning(&self.kept, limit).len());
+        self.kept.shrink_to_fit();
     }
 
     /// A piece of it could not be seen: there is no digest, and what follows is not kept.

@@ -699,7 +699,7 @@ impl Reader {
         match purpose {
             Purpose::Name => {
                 if let Some(frame) = self.stack.last_mut() {
-                    frame.name = String::from_utf8_lossy(&self.text).into();
+                    frame.name = name(frame.shape, &self.text);
                 }
                 self.state = State::Colon;
             }
@@ -772,6 +772,23 @@ fn push_lossy(text: &mut Text, mut piece: &[u8], carry: &mut ([u8; 4], usize)) {
             None => text.push("\u{fffd}"),
         }
     }
+}
+
+/// A field's name. Protocol buffers take `max_tokens` for `maxTokens`: it is one name, where that one is wanted.
+fn name(shape: &Shape, found: &[u8]) -> Box<str> {
+    let found = String::from_utf8_lossy(found);
+    let is_known = |name: &str| shape.fields.iter().any(|(known, _)| *known == name);
+    if shape.fields.is_empty() || !found.contains('_') || is_known(&found) {
+        return found.into();
+    }
+    let mut words = found.split('_');
+    let mut camel = words.next().unwrap_or_default().to_owned();
+    for word in words {
+        let mut letters = word.chars();
+        camel.extend(letters.next().map(|first| first.to_ascii_uppercase()));
+        camel.push_str(letters.as_str());
+    }
+    if is_known(&camel) { camel.into() } else { found.into() }
 }
 
 fn number(text: &[u8]) -> Node {

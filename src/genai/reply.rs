@@ -61,6 +61,22 @@ impl Reply {
         }
     }
 
+    /// A piece of text as it was read: the first one may be of any length.
+    pub(crate) fn add(&mut self, choice: u64, place: u64, piece: &Text) {
+        let fresh = Text::new(self.limit, &self.key);
+        if let Some(Building::Text(text)) = self.part(choice, place, || Building::Text(fresh)) {
+            text.append(piece);
+        }
+    }
+
+    /// The same of what the model thinks.
+    pub(crate) fn add_reasoning(&mut self, choice: u64, place: u64, piece: &Text) {
+        let fresh = Text::new(self.limit, &self.key);
+        if let Some(Building::Reasoning(text)) = self.part(choice, place, || Building::Reasoning(fresh)) {
+            text.append(piece);
+        }
+    }
+
     /// A tool is asked for. What is said first counts; an empty text says nothing.
     pub(crate) fn call(&mut self, choice: u64, place: u64, id: Option<&str>, name: Option<&str>) {
         let fresh = Text::new(MAX_ARGUMENTS, &self.key);
@@ -99,8 +115,14 @@ impl Reply {
     }
 
     /// All parts of a choice.
-    pub(crate) fn whole(&mut self, choice: u64, message: Message) {
+    pub(crate) fn whole(&mut self, choice: u64, mut message: Message) {
+        let limit = self.limit;
         if let Some(choice) = self.choice(choice) {
+            for part in &mut message.parts {
+                if let Part::Text(text) | Part::Reasoning(text) = part {
+                    text.shorten(limit);
+                }
+            }
             let parts = message.parts.into_iter().take(MAX_PARTS).zip(0..);
             choice.parts = parts.map(|(part, place)| (place, Building::Whole(part))).collect();
         }

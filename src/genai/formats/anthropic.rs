@@ -382,7 +382,8 @@ fn finish_reason(reason: &str) -> String {
 }
 
 pub(super) static MESSAGE: Shape = Shape::object(&[("role", &SCALAR), ("content", &BLOCKS)]);
-pub(super) static SYSTEM: Shape = Shape::text_or(Keep::Content, &Shape::object(&[("type", &SCALAR), ("text", &CONTENT)]));
+pub(super) static SYSTEM: Shape =
+    Shape::text_or(Keep::Content, &Shape::object(&[("type", &SCALAR), ("text", &CONTENT)]));
 static BLOCKS: Shape = Shape::text_or(Keep::Content, &BLOCK);
 static BLOCK: Shape = Shape::object(&[
     ("type", &SCALAR),
@@ -442,7 +443,8 @@ pub(super) static STARTED: Shape = Shape::object(&[
     ("content", &RESULT),
     ("file_id", &SCALAR),
 ]);
-static ANY_WHOLE: Shape = Shape { text: Keep::Whole, items: Some(&ANY_WHOLE), rest: Some(&ANY_WHOLE), ..Shape::number() };
+static ANY_WHOLE: Shape =
+    Shape { text: Keep::Whole, items: Some(&ANY_WHOLE), rest: Some(&ANY_WHOLE), ..Shape::number() };
 pub(super) static DELTA: Shape = Shape::object(&[
     ("type", &SCALAR),
     ("text", &WHOLE),
