@@ -233,6 +233,11 @@ impl Inspection {
         None
     }
 
+    /// Whether the answer must not be compressed for [`Inspection::filter`] to read it. Asked behind [`Inspection::rewritten`].
+    pub fn wants_identity(&self) -> bool {
+        false
+    }
+
     /// Whether something is to be taken out of the answer's body. Asked when its head is known, after [`Self::answered`].
     pub fn filters(&self) -> bool {
         false
