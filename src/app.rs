@@ -66,13 +66,13 @@ pub fn run(assembled: &Assembled, log: LogFilter) -> io::Result<()> {
         guard: Arc::new(LoopGuard::new(config.own_ports.clone())),
         settings: Arc::new(Settings {
             enabled: config.enabled,
-            sink,
+            sink: sink.clone(),
             budget: budget.clone(),
             metrics: metrics.clone(),
             propagators: config.propagators,
             sampler: config.sampler,
             policies: Policies::new(Policy::new(config.rules.clone())),
-            genai: Arc::new(genai::Settings::new(config.genai, budget, metrics.clone())),
+            genai: Arc::new(genai::Settings::new(config.genai, budget, metrics.clone(), sink)),
         }),
         metrics: metrics.clone(),
         tasks: TaskTracker::new(),
@@ -168,6 +168,7 @@ async fn data_plane(
         } => warn!("told again: closing what is left"),
     }
     abort.cancel();
+    proxy.settings.genai.drain();
     // What was aborted drops at once; its spans must be in the sink before the pipeline stops.
     let _ = tokio::time::timeout(ABORT, async { tokio::join!(connections.wait(), proxy.tasks.wait()) }).await;
     operators.finish().await;

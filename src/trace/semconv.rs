@@ -53,6 +53,7 @@ names! {
     SERVER_ADDRESS = "server.address";
     SERVER_PORT = "server.port";
     CLIENT_ADDRESS = "client.address";
+    CLIENT_PORT = "client.port";
     TLS_CIPHER = "tls.cipher";
     TLS_NEXT_PROTOCOL = "tls.next_protocol";
     TLS_PROTOCOL_NAME = "tls.protocol.name";

@@ -22,13 +22,13 @@ fn context(budget: Arc<Budget>) -> Context {
         target: Arc::new(Target::outbound("192.0.2.1:80".parse().unwrap())),
         settings: Arc::new(Settings {
             enabled: true,
-            sink,
+            sink: sink.clone(),
             budget: budget.clone(),
             metrics: metrics.clone(),
             propagators: Propagators::default(),
             sampler: Sampler::default(),
             policies: Policies::new(Policy::new(Default::default())),
-            genai: Arc::new(genai::Settings::new(Default::default(), budget, metrics)),
+            genai: Arc::new(genai::Settings::new(Default::default(), budget, metrics, sink)),
         }),
     }
 }
