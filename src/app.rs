@@ -72,7 +72,7 @@ pub fn run(assembled: &Assembled, log: LogFilter) -> io::Result<()> {
             propagators: config.propagators,
             sampler: config.sampler,
             policies: Policies::new(Policy::new(config.rules.clone())),
-            genai: Arc::new(genai::Settings { genai: config.genai, budget }),
+            genai: Arc::new(genai::Settings::new(config.genai, budget, metrics.clone())),
         }),
         metrics: metrics.clone(),
         tasks: TaskTracker::new(),

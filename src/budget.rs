@@ -39,10 +39,12 @@ pub enum Use {
     Bodies,
     /// Certificates that are shown to clients.
     Leaves,
+    /// What is remembered of bodies that are read.
+    Inspections,
 }
 
 impl Use {
-    const ALL: [Use; 5] = [Use::Sink, Use::Queue, Use::Heads, Use::Bodies, Use::Leaves];
+    const ALL: [Use; 6] = [Use::Sink, Use::Queue, Use::Heads, Use::Bodies, Use::Leaves, Use::Inspections];
 
     fn as_str(self) -> &'static str {
         match self {
@@ -51,6 +53,7 @@ impl Use {
             Use::Heads => "heads",
             Use::Bodies => "bodies",
             Use::Leaves => "leaves",
+            Use::Inspections => "inspections",
         }
     }
 
@@ -60,7 +63,7 @@ impl Use {
         match self {
             Use::Sink => size,
             Use::Queue => size / 4 * 3,
-            Use::Heads | Use::Bodies => size / 4,
+            Use::Heads | Use::Bodies | Use::Inspections => size / 4,
             Use::Leaves => size / 8,
         }
     }
@@ -129,13 +132,14 @@ impl Budget {
     }
 
     fn account(&self, purpose: Use) -> &Account {
-        let [sink, queue, heads, bodies, leaves] = &self.uses;
+        let [sink, queue, heads, bodies, leaves, inspections] = &self.uses;
         match purpose {
             Use::Sink => sink,
             Use::Queue => queue,
             Use::Heads => heads,
             Use::Bodies => bodies,
             Use::Leaves => leaves,
+            Use::Inspections => inspections,
         }
     }
 

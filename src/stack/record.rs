@@ -79,7 +79,7 @@ impl Context {
         &self,
         policy: &Policy,
         head: &RequestHead<'_, H>,
-        inspection: Option<Box<Inspection>>,
+        mut inspection: Option<Box<Inspection>>,
     ) -> (Edits, Option<Call>) {
         let (settings, target) = (&*self.settings, &*self.target);
         let subject = self.subject(head);
@@ -88,10 +88,13 @@ impl Context {
         }
         let handling = handling(policy, &subject, target, head.absolute);
         let incoming = settings.propagators.extract(head.headers);
-        let evidence = inspection.as_ref().map(|inspection| inspection.evidence());
+        let evidence = inspection.as_ref().and_then(|inspection| inspection.evidence());
         let (propagators, sampler) = (settings.propagators, &settings.sampler);
         let placement = stitch::place(&incoming, evidence, handling, propagators, sampler, &mut rand::rng());
         let edits = settings.propagators.inject(&placement, handling, head.headers);
+        if let Some(inspection) = &mut inspection {
+            inspection.placed(&placement, Instant::now());
+        }
         if !settings.sink.admits() {
             return (edits, None);
         }

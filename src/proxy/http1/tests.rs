@@ -24,11 +24,11 @@ fn context(budget: Arc<Budget>) -> Context {
             enabled: true,
             sink,
             budget: budget.clone(),
-            metrics,
+            metrics: metrics.clone(),
             propagators: Propagators::default(),
             sampler: Sampler::default(),
             policies: Policies::new(Policy::new(Default::default())),
-            genai: Arc::new(genai::Settings { genai: Default::default(), budget }),
+            genai: Arc::new(genai::Settings::new(Default::default(), budget, metrics.clone())),
         }),
     }
 }
