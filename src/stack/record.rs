@@ -115,6 +115,7 @@ impl Context {
             if grpc.is_some() { semconv::rpc_request_metadata(name) } else { semconv::http_request_header(name) }
         });
         let span = ActiveSpan::new(span, settings.sink.clone());
+        let inspection = inspection.filter(|inspection| !inspection.is_over());
         let captured = policy.captured_response_headers().into();
         (edits, Some(Call { span, grpc, server, captured, inspection, failed: None }))
     }
@@ -219,6 +220,9 @@ impl Call {
     pub fn request_ended(&mut self) {
         if let Some(inspection) = &mut self.inspection {
             inspection.request_ended();
+            if inspection.is_over() {
+                self.inspection = None;
+            }
         }
     }
 
