@@ -94,6 +94,9 @@ impl Context {
         let (propagators, sampler) = (settings.propagators, &settings.sampler);
         let placement = stitch::place(&incoming, evidence, handling, propagators, sampler, &mut rand::rng());
         let edits = settings.propagators.inject(&placement, handling, head.headers);
+        if let Some(inspection) = &mut inspection {
+            inspection.placed(&placement, Instant::now());
+        }
         if !settings.sink.admits() {
             return (edits, None);
         }
@@ -114,6 +117,7 @@ impl Context {
             if grpc.is_some() { semconv::rpc_request_metadata(name) } else { semconv::http_request_header(name) }
         });
         let span = ActiveSpan::new(span, settings.sink.clone());
+        inspection = inspection.filter(|inspection| !inspection.is_over());
         let captured = policy.captured_response_headers().into();
         if let Some(inspection) = &mut inspection {
             inspection.placed(&span, Instant::now());
