@@ -37,10 +37,12 @@ pub enum Use {
     Heads,
     /// Certificates that are shown to clients.
     Leaves,
+    /// Series of the agent's metrics.
+    Series,
 }
 
 impl Use {
-    const ALL: [Use; 4] = [Use::Sink, Use::Queue, Use::Heads, Use::Leaves];
+    const ALL: [Use; 5] = [Use::Sink, Use::Queue, Use::Heads, Use::Leaves, Use::Series];
 
     fn as_str(self) -> &'static str {
         match self {
@@ -48,6 +50,7 @@ impl Use {
             Use::Queue => "queue",
             Use::Heads => "heads",
             Use::Leaves => "leaves",
+            Use::Series => "series",
         }
     }
 
@@ -58,7 +61,7 @@ impl Use {
             Use::Sink => size,
             Use::Queue => size / 4 * 3,
             Use::Heads => size / 4,
-            Use::Leaves => size / 8,
+            Use::Leaves | Use::Series => size / 8,
         }
     }
 }
@@ -126,12 +129,13 @@ impl Budget {
     }
 
     fn account(&self, purpose: Use) -> &Account {
-        let [sink, queue, heads, leaves] = &self.uses;
+        let [sink, queue, heads, leaves, series] = &self.uses;
         match purpose {
             Use::Sink => sink,
             Use::Queue => queue,
             Use::Heads => heads,
             Use::Leaves => leaves,
+            Use::Series => series,
         }
     }
 
