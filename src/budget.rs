@@ -35,32 +35,38 @@ pub enum Use {
     Queue,
     /// Heads of messages beyond what every connection may hold.
     Heads,
+    /// Bodies of requests that are held until it is known where they belong, beyond the same.
+    Bodies,
     /// Certificates that are shown to clients.
     Leaves,
+    /// What is remembered of bodies that are read.
+    Inspections,
     /// Series of the agent's metrics.
     Series,
 }
 
 impl Use {
-    const ALL: [Use; 5] = [Use::Sink, Use::Queue, Use::Heads, Use::Leaves, Use::Series];
+    const ALL: [Use; 7] = [Use::Sink, Use::Queue, Use::Heads, Use::Bodies, Use::Leaves, Use::Inspections, Use::Series];
 
     fn as_str(self) -> &'static str {
         match self {
             Use::Sink => "sink",
             Use::Queue => "queue",
             Use::Heads => "heads",
+            Use::Bodies => "bodies",
             Use::Leaves => "leaves",
+            Use::Inspections => "inspections",
             Use::Series => "series",
         }
     }
 
     /// The most of a budget that this use may have. A queue that a dead backend leaves full must not starve the stages
-    /// before it, where calls are counted; heads that never end, or names without end, must not starve either.
+    /// before it, where calls are counted; heads and bodies that never end, or names without end, must not starve either.
     fn most(self, size: u64) -> u64 {
         match self {
             Use::Sink => size,
             Use::Queue => size / 4 * 3,
-            Use::Heads => size / 4,
+            Use::Heads | Use::Bodies | Use::Inspections => size / 4,
             Use::Leaves | Use::Series => size / 8,
         }
     }
@@ -129,12 +135,14 @@ impl Budget {
     }
 
     fn account(&self, purpose: Use) -> &Account {
-        let [sink, queue, heads, leaves, series] = &self.uses;
+        let [sink, queue, heads, bodies, leaves, inspections, series] = &self.uses;
         match purpose {
             Use::Sink => sink,
             Use::Queue => queue,
             Use::Heads => heads,
+            Use::Bodies => bodies,
             Use::Leaves => leaves,
+            Use::Inspections => inspections,
             Use::Series => series,
         }
     }
