@@ -152,6 +152,8 @@ pub struct Metrics {
     pub detected: Counters<5>,
     /// Calls without a span, by why.
     pub unrecorded: Counters<14>,
+    /// Requests whose headers waited for their body, by what ended that.
+    pub held: Counters<5>,
     /// Reloads of the rules, by what came of them.
     pub config_reloads: Counters<3>,
     /// What became of TLS connections that were to be intercepted.
@@ -205,6 +207,7 @@ impl Default for Metrics {
                 "langsmith",
                 "langfuse",
             ]),
+            held: Counters::new(["complete", "size", "stalled", "budget", "ended"]),
             config_reloads: Counters::new(["applied", "refused", "unchanged"]),
             tls: Counters::new(["intercepted", "left_alone", "doubted", "refused", "closed"]),
             leaves: Counters::new(["made", "cached", "rate_limited", "failed"]),
@@ -264,6 +267,9 @@ impl Metrics {
         text.counters("sidetrace_calls_unrecorded_total", help, "reason", self.unrecorded.values());
         let help = "Recognised calls whose bodies were not read, or not to their end.";
         text.counters("sidetrace_inspections_incomplete_total", help, "reason", self.uninspected.values());
+        let help = "Requests whose headers waited for their body, by what ended that: it was complete; it is too long; nothing \
+                    came for a while; there is no memory for it; the client, upstream or the drain did not let it wait.";
+        text.counters("sidetrace_held_requests_total", help, "released", self.held.values());
         let help = "Reloads of the rules by what came of them.";
         text.counters("sidetrace_config_reloads_total", help, "outcome", self.config_reloads.values());
         let help = "How long recorded calls took, to the last byte of their answer.";
