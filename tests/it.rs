@@ -13,6 +13,7 @@ mod it {
     mod delivery;
     mod ends;
     mod export;
+    mod genai;
     mod h2;
     mod hellos;
     mod hostile;

@@ -20,7 +20,7 @@ number=0
 for pair in $(cat "$here/names"); do
     name=${pair%=*} port=${pair#*=} number=$((number + 1))
     echo "127.1.0.$number $name" >> hosts
-    serve="$serve $name=127.1.0.$number=$port"
+    [ -z "$port" ] || serve="$serve $name=127.1.0.$number=$port"
     if [ "$port" = 443 ]; then
         openssl req -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -subj "/CN=$name" -keyout "$name.key" -out "$name.csr" 2>/dev/null
         printf 'subjectAltName=DNS:%s\nextendedKeyUsage=serverAuth\nauthorityKeyIdentifier=keyid\n' "$name" > ext
@@ -35,14 +35,25 @@ export RECORD PYTHONHASHSEED=0 PYTHONDONTWRITEBYTECODE=1 SSL_CERT_FILE="$work/ro
 "$tools/venv/bin/python" "$here/providers.py" "$work" $serve > providers.log &
 pids="$pids $!"
 wait_for() { until grep -q listening "$1"; do sleep 0.1; done; }
-wait_for providers.log
+"$tools/venv/bin/python" "$here/mcp_servers.py" 8080 > mcp2.log &
+pids="$pids $!"
+"$tools/venv-old/bin/python" "$here/mcp_servers.py" 8081 > mcp1.log &
+pids="$pids $!"
+for log in providers mcp2 mcp1; do
+    wait_for "$log.log"
+done
 if [ -n "${ONLY-}" ]; then
     eval "$ONLY"
     exit
 fi
-"$tools/venv/bin/python" "$here/openai_calls.py"
-"$tools/venv-old/bin/python" "$here/openai_calls.py"
-for kind in anthropic gemini bedrock ollama jsonrpc; do
-    "$tools/venv/bin/python" "$here/${kind}_calls.py"
-done
-"$tools/venv-old/bin/python" "$here/anthropic_calls.py"
+play() {
+    for kind in openai anthropic gemini bedrock ollama jsonrpc mcp; do
+        "$tools/venv/bin/python" "$here/${kind}_calls.py"
+    done
+    for kind in openai anthropic mcp; do
+        "$tools/venv-old/bin/python" "$here/${kind}_calls.py"
+    done
+}
+play > said
+cat said
+[ -z "${RECORD-}" ] || "$tools/venv/bin/python" "$here/attach.py" "$RECORD" < said
