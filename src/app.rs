@@ -31,7 +31,7 @@ use crate::proxy::{self, Proxy};
 use crate::reload::Reload;
 use crate::stack::Settings;
 use crate::telemetry::{LogFilter, Metrics};
-use crate::{otlp, trace};
+use crate::{genai, otlp, trace};
 use interception::Interception;
 use operators::Operators;
 
@@ -67,11 +67,12 @@ pub fn run(assembled: &Assembled, log: LogFilter) -> io::Result<()> {
         settings: Arc::new(Settings {
             enabled: config.enabled,
             sink,
-            budget,
+            budget: budget.clone(),
             metrics: metrics.clone(),
             propagators: config.propagators,
             sampler: config.sampler,
             policies: Policies::new(Policy::new(config.rules.clone())),
+            genai: Arc::new(genai::Settings::new(config.genai, budget, metrics.clone())),
         }),
         metrics: metrics.clone(),
         tasks: TaskTracker::new(),

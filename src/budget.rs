@@ -35,29 +35,35 @@ pub enum Use {
     Queue,
     /// Heads of messages beyond what every connection may hold.
     Heads,
+    /// Bodies of requests that are held until it is known where they belong, beyond the same.
+    Bodies,
     /// Certificates that are shown to clients.
     Leaves,
+    /// What is remembered of bodies that are read.
+    Inspections,
 }
 
 impl Use {
-    const ALL: [Use; 4] = [Use::Sink, Use::Queue, Use::Heads, Use::Leaves];
+    const ALL: [Use; 6] = [Use::Sink, Use::Queue, Use::Heads, Use::Bodies, Use::Leaves, Use::Inspections];
 
     fn as_str(self) -> &'static str {
         match self {
             Use::Sink => "sink",
             Use::Queue => "queue",
             Use::Heads => "heads",
+            Use::Bodies => "bodies",
             Use::Leaves => "leaves",
+            Use::Inspections => "inspections",
         }
     }
 
     /// The most of a budget that this use may have. A queue that a dead backend leaves full must not starve the stages
-    /// before it, where calls are counted; heads that never end, or names without end, must not starve either.
+    /// before it, where calls are counted; heads and bodies that never end, or names without end, must not starve either.
     fn most(self, size: u64) -> u64 {
         match self {
             Use::Sink => size,
             Use::Queue => size / 4 * 3,
-            Use::Heads => size / 4,
+            Use::Heads | Use::Bodies | Use::Inspections => size / 4,
             Use::Leaves => size / 8,
         }
     }
@@ -126,12 +132,14 @@ impl Budget {
     }
 
     fn account(&self, purpose: Use) -> &Account {
-        let [sink, queue, heads, leaves] = &self.uses;
+        let [sink, queue, heads, bodies, leaves, inspections] = &self.uses;
         match purpose {
             Use::Sink => sink,
             Use::Queue => queue,
             Use::Heads => heads,
+            Use::Bodies => bodies,
             Use::Leaves => leaves,
+            Use::Inspections => inspections,
         }
     }
 

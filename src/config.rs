@@ -123,6 +123,13 @@ impl Default for GenAi {
     }
 }
 
+impl GenAi {
+    /// Whether messages are captured.
+    pub fn captures(&self) -> bool {
+        self.capture != Capture::NoContent
+    }
+}
+
 /// Where captured messages go; `OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Capture {

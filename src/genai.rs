@@ -2,19 +2,43 @@
 //!
 //! `stack` asks [`recognise`] about every request's head and hands the bodies' bytes to the [`Inspection`]; what was found
 //! becomes [`Evidence`] for `stitch` and attributes of the call's span. Pure: bytes and times in, values out.
+//!
+//! A body is decoded ([`encoding`]), cut into documents ([`frames`]), read as JSON of which only what a [`Format`] names is kept
+//! ([`json`]), and told to the [`Facts`]. A new format is a file and a line in [`providers`].
 
-#[allow(dead_code, reason = "the formats fill it")]
+#![deny(clippy::indexing_slicing, clippy::string_slice)]
+
+#[cfg(test)]
+mod cases;
+mod encoding;
+mod facts;
+mod formats;
+mod frames;
 mod item;
+mod json;
+mod providers;
+mod reading;
+mod reply;
+#[cfg(any(test, fuzzing))]
+pub mod splits;
 
+use std::fmt::Debug;
 use std::sync::Arc;
 use std::time::Instant;
 
-use crate::budget::Budget;
+use opentelemetry::Value;
+
+use self::facts::Facts;
+use self::item::Key;
+use self::json::{Node, Shape};
+use self::reading::{Reading, What};
+use crate::budget::{Budget, Loan, Use};
 use crate::call::Evidence;
 use crate::config::GenAi;
 use crate::policy::{Policy, Subject};
+use crate::telemetry::Metrics;
 use crate::trace::propagation::Carrier;
-use crate::trace::{End, Placement, Span};
+use crate::trace::{ChunkTimes, End, Placement, Span, semconv};
 
 /// What all inspections share.
 #[derive(Debug)]
@@ -23,6 +47,16 @@ pub struct Settings {
     pub genai: GenAi,
     /// Lends what an inspection remembers.
     pub budget: Arc<Budget>,
+    /// Counts.
+    pub metrics: Arc<Metrics>,
+    key: Key,
+}
+
+impl Settings {
+    /// What the configuration says.
+    pub fn new(genai: GenAi, budget: Arc<Budget>, metrics: Arc<Metrics>) -> Self {
+        Self { genai, budget, metrics, key: Key::random() }
+    }
 }
 
 /// A request's head, as far as it tells what is in the body.
@@ -36,37 +70,172 @@ pub struct Request<'a, H> {
     pub headers: &'a H,
 }
 
+/// What a format is asked: one value of it reads one call.
+pub(crate) trait Format: Debug + Send {
+    /// The request's header fields.
+    fn request_head(&mut self, _: &Headers<'_>, _: &mut Facts) {}
+
+    /// What of the request's body is read.
+    fn request_shape(&self) -> &'static Shape;
+
+    /// An element of an array of the request's that is handed out.
+    fn request_item(&mut self, _list: &'static str, _item: Node, _: &mut Facts) {}
+
+    /// The rest of the request's body. Not told if the body could not be read to its end.
+    fn request(&mut self, body: Node, facts: &mut Facts);
+
+    /// The head of the answer.
+    fn answer_head(&mut self, _status: u16, _: &Headers<'_>, _: &mut Facts) {}
+
+    /// What of an answer is read: of a document, or of each event of a stream.
+    fn answer_shape(&self) -> &'static Shape;
+
+    /// An element of an array of the answer's, or of an event's, that is handed out.
+    fn answer_item(&mut self, _list: &'static str, _item: Node, _: &mut Facts) {}
+
+    /// The rest of an answer that is one document.
+    fn answer(&mut self, body: Node, facts: &mut Facts);
+
+    /// The rest of one event of a stream: its name, and whether the stream calls it an exception.
+    fn event(&mut self, _name: &str, _exception: bool, body: Node, facts: &mut Facts) {
+        facts.chunk = true;
+        self.answer(body, facts);
+    }
+
+    /// The body of an answer whose status says that the call failed, read as [`reading::ERROR`] says.
+    fn failed(&mut self, body: Node, facts: &mut Facts) {
+        reading::failed(&body, facts);
+    }
+
+    /// The call has ended; `complete`: in order.
+    fn finish(&mut self, _complete: bool, _: &mut Facts) {}
+
+    /// Whether the call is what it was taken for, as far as is known.
+    fn is_relevant(&self) -> bool {
+        true
+    }
+}
+
+/// Header fields by name, in lower case.
+pub(crate) struct Headers<'a>(&'a dyn Fn(&str) -> Option<String>);
+
+impl Headers<'_> {
+    /// The first value of this name that is text.
+    pub(crate) fn get(&self, name: &str) -> Option<String> {
+        (self.0)(name)
+    }
+}
+
 /// What is to be read of a call's bodies, if anything.
-pub fn recognise<H: Carrier>(_: &Arc<Settings>, _: &Policy, _: &Request<'_, H>) -> Option<Box<Inspection>> {
-    None
+pub fn recognise<H: Carrier>(
+    settings: &Arc<Settings>,
+    policy: &Policy,
+    request: &Request<'_, H>,
+) -> Option<Box<Inspection>> {
+    let found = providers::recognise(policy, request)?;
+    let loan = settings.budget.lend(BASE, Use::Inspections);
+    let Some(loan) = loan else {
+        settings.metrics.uninspected.inc("budget");
+        return None;
+    };
+    let capture = settings.genai.captures().then_some(settings.genai.max_content);
+    let mut facts = Box::new(Facts::new(settings.key, capture));
+    facts.provider = found.provider;
+    facts.operation = found.operation;
+    facts.asked_model(found.model.as_deref());
+    facts.stream = found.stream;
+    let mut format = found.format;
+    let lookup = lookup(request.headers);
+    let headers = Headers(&lookup);
+    facts.resends = providers::resends(&headers);
+    format.request_head(&headers, &mut facts);
+    let encodings = request.headers.values("content-encoding");
+    let request = Reading::new(encodings, What::Request, None, format.request_shape(), facts.limit, settings.key);
+    Some(Box::new(Inspection {
+        settings: settings.clone(),
+        holds: found.holds,
+        format,
+        facts: Some(facts),
+        request: Some(request),
+        answer: None,
+        status: 0,
+        times: Times { started: Instant::now(), first: None, last: None, chunks: None },
+        incomplete: None,
+        loan,
+    }))
+}
+
+fn lookup<H: Carrier>(headers: &H) -> impl Fn(&str) -> Option<String> {
+    |name| headers.values(name).next().and_then(|value| std::str::from_utf8(value).ok()).map(str::to_owned)
 }
 
 /// The bodies of one call.
 #[derive(Debug)]
 pub struct Inspection {
-    evidence: Evidence,
+    settings: Arc<Settings>,
+    holds: bool,
+    format: Box<dyn Format>,
+    /// Taken by the conclusion.
+    facts: Option<Box<Facts>>,
+    request: Option<Reading>,
+    answer: Option<Reading>,
+    status: u16,
+    times: Times,
+    /// What is missing.
+    incomplete: Option<&'static str>,
+    loan: Loan,
+}
+
+#[derive(Debug)]
+struct Times {
+    started: Instant,
+    first: Option<Instant>,
+    last: Option<Instant>,
+    chunks: Option<Box<ChunkTimes>>,
 }
 
 impl Inspection {
     /// Whether the request's headers wait for its body: what places the call is there.
     pub fn holds(&self) -> bool {
-        false
+        self.holds
     }
 
     /// The next bytes of the request's body, without the framing of the transfer.
-    pub fn request(&mut self, _: &[u8]) {}
+    pub fn request(&mut self, bytes: &[u8]) {
+        let (Some(reading), Some(facts)) = (&mut self.request, &mut self.facts) else { return };
+        let fed = reading.feed(bytes, &mut *self.format, facts);
+        if let Err(why) = fed {
+            self.give_up_request(why);
+        }
+        self.account();
+    }
 
     /// The request's body has ended.
-    pub fn request_ended(&mut self) {}
+    pub fn request_ended(&mut self) {
+        let (Some(mut reading), Some(facts)) = (self.request.take(), &mut self.facts) else { return };
+        if let Err(why) = reading.finish(&mut *self.format, facts) {
+            self.give_up_request(why);
+        }
+    }
 
     /// What has been found so far.
-    pub fn evidence(&self) -> &Evidence {
-        &self.evidence
+    pub fn evidence(&self) -> Option<&Evidence> {
+        self.facts.as_ref().map(|facts| &facts.evidence)
+    }
+
+    /// The call has its place; its headers go out.
+    pub fn placed(&mut self, _: &Placement, now: Instant) {
+        self.times.started = now;
     }
 
     /// The body to send in place of the one that was held, decoded of its transfer coding: where a rule asks for it.
     pub fn rewritten(&mut self, _: &[u8], _: &Placement) -> Option<Vec<u8>> {
         None
+    }
+
+    /// Whether the answer must not be compressed for [`Inspection::filter`] to read it. Asked behind [`Inspection::rewritten`].
+    pub fn wants_identity(&self) -> bool {
+        false
     }
 
     /// Whether something is to be taken out of the answer's body. Asked when its head is known, after [`Self::answered`].
@@ -79,12 +248,136 @@ impl Inspection {
         out.extend_from_slice(bytes);
     }
 
-    /// The head of the answer. `now`: when it came.
-    pub fn answered<H: Carrier>(&mut self, _status: u16, _headers: &H) {}
+    /// The head of the answer.
+    pub fn answered<H: Carrier>(&mut self, status: u16, headers: &H) {
+        let Some(facts) = &mut self.facts else { return };
+        self.status = status;
+        if !self.format.is_relevant() {
+            return;
+        }
+        let lookup = lookup(headers);
+        let view = Headers(&lookup);
+        self.format.answer_head(status, &view, facts);
+        if let Some(id) = REQUEST_IDS.iter().find_map(|name| view.get(name)) {
+            facts.set_text(semconv::SIDETRACE_RESPONSE_REQUEST_ID, Some(&id));
+        }
+        let what = if status >= 400 { What::Failure } else { What::Answer };
+        let shape = if status >= 400 { &reading::ERROR } else { self.format.answer_shape() };
+        let kind = view.get("content-type");
+        let encodings = headers.values("content-encoding");
+        self.answer = Some(Reading::new(encodings, what, kind.as_deref(), shape, facts.limit, self.settings.key));
+    }
 
     /// The next bytes of the answer's body as upstream sent them, and when they came.
-    pub fn answer(&mut self, _: &[u8], _now: Instant) {}
+    pub fn answer(&mut self, bytes: &[u8], now: Instant) {
+        let (Some(reading), Some(facts)) = (&mut self.answer, &mut self.facts) else { return };
+        let fed = reading.feed(bytes, &mut *self.format, facts);
+        if std::mem::take(&mut facts.chunk) && reading.is_stream() {
+            self.times.chunk(now);
+        }
+        if let Err(why) = fed {
+            self.answer = None;
+            self.missing(why);
+        }
+        self.account();
+    }
 
     /// The call has ended: its span learns what was found.
-    pub fn conclude(&mut self, _: End, _: &mut Span) {}
+    pub fn conclude(&mut self, end: End, span: &mut Span) {
+        self.request_ended();
+        let Some(mut facts) = self.facts.take() else { return };
+        let streamed = self.answer.as_ref().is_some_and(Reading::is_stream);
+        if let Some(mut reading) = self.answer.take() {
+            match end {
+                End::Complete => {
+                    if let Err(why) = reading.finish(&mut *self.format, &mut facts) {
+                        self.missing(why);
+                    }
+                }
+                _ => reading.drop_rest(),
+            }
+            if reading.is_incomplete() {
+                self.missing("too_large");
+            }
+        }
+        self.format.finish(end == End::Complete, &mut facts);
+        if !self.format.is_relevant() {
+            return;
+        }
+        let complete = end == End::Complete && (200..400).contains(&self.status) && facts.error.is_none();
+        let reasons = facts.reply.finish_reasons(complete);
+        if !reasons.is_empty() {
+            let reasons = reasons.into_iter().map(opentelemetry::StringValue::from).collect();
+            facts.set(semconv::GEN_AI_RESPONSE_FINISH_REASONS, Value::Array(opentelemetry::Array::String(reasons)));
+        }
+        if streamed {
+            self.times.write(&mut facts, span);
+        }
+        if let Some(why) = self.incomplete {
+            facts.set(semconv::SIDETRACE_INSPECTION_INCOMPLETE, why);
+        }
+        span.description = facts.message.take();
+        if let Some(failure) = facts.error.take() {
+            span.fail(String::from(failure.code));
+            span.description = failure.message;
+        }
+        facts.write(streamed, span);
+    }
+
+    /// Whether nothing more is to be seen.
+    pub fn is_over(&self) -> bool {
+        self.request.is_none() && !self.format.is_relevant()
+    }
+
+    fn give_up_request(&mut self, why: &'static str) {
+        self.request = None;
+        if let Some(facts) = &mut self.facts {
+            facts.evidence.incomplete = true;
+        }
+        if self.format.is_relevant() {
+            self.missing(why);
+        }
+    }
+
+    /// The first reason stays.
+    fn missing(&mut self, why: &'static str) {
+        if self.incomplete.is_none() {
+            self.incomplete = Some(why);
+            self.settings.metrics.uninspected.inc(why);
+        }
+    }
+
+    /// What is remembered is lent; if it is not, nothing more is read.
+    fn account(&mut self) {
+        let held = self.facts.as_ref().map_or(0, |facts| facts.held())
+            + [&self.request, &self.answer].into_iter().flatten().map(Reading::held).sum::<usize>();
+        let lent = usize::try_from(self.loan.bytes()).unwrap_or(usize::MAX);
+        if held > lent && !self.loan.grow((held - lent).max(BASE)) {
+            (self.request, self.answer) = (None, None);
+            self.missing("budget");
+        }
+    }
 }
+
+impl Times {
+    fn chunk(&mut self, now: Instant) {
+        if let Some(last) = self.last {
+            self.chunks.get_or_insert_default().observe(now.saturating_duration_since(last));
+        }
+        self.first.get_or_insert(now);
+        self.last = Some(now);
+    }
+
+    fn write(&mut self, facts: &mut Facts, span: &mut Span) {
+        if let Some(first) = self.first {
+            let took = first.saturating_duration_since(self.started).as_secs_f64();
+            facts.set(semconv::GEN_AI_RESPONSE_TIME_TO_FIRST_CHUNK, took);
+        }
+        span.chunks = self.chunks.take();
+    }
+}
+
+/// What an inspection may hold without asking again.
+const BASE: usize = 16 * 1024;
+/// What providers call the id that their support asks for.
+const REQUEST_IDS: [&str; 4] = ["x-request-id", "request-id", "x-amzn-requestid", "apim-request-id"];

@@ -141,6 +141,12 @@ impl Policy {
         &self.rules.client_certificates
     }
 
+    /// Who answers at a host, by a rule.
+    pub fn provider_for(&self, host: &str) -> Option<&str> {
+        let rule = self.rules.genai.providers.iter().find(|rule| rule.host.matches(host));
+        rule.map(|rule| &*rule.provider)
+    }
+
     /// What a context that comes from outside is worth.
     pub fn external_context(&self) -> ExternalContext {
         self.rules.context

@@ -1,5 +1,6 @@
 //! One connection, first byte to last: original destination -> connect upstream -> detect -> HTTP, or pass through.
 
+mod hold;
 mod http1;
 mod http2;
 mod intercept;

@@ -19,6 +19,7 @@ pub use error::io_error_type;
 pub use record::{Call, RequestHead};
 
 use crate::budget::Budget;
+use crate::genai;
 use crate::net::{Direction, Target};
 use crate::policy::{Policies, Subject, Verdict};
 use crate::telemetry::Metrics;
@@ -52,6 +53,8 @@ pub struct Settings {
     pub sampler: Sampler,
     /// The rules in force.
     pub policies: Policies,
+    /// How bodies are read.
+    pub genai: Arc<genai::Settings>,
 }
 
 impl Context {

@@ -26,7 +26,8 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("genai", &["budget", "telemetry", "call", "trace", "net", "config", "policy"]),
     ("stitch", &["trace", "call"]),
     ("stack", &["budget", "telemetry", "call", "trace", "net", "config", "policy", "genai", "stitch"]),
-    ("proxy", &["budget", "telemetry", "trace", "net", "detect", "http1", "check", "policy", "tls", "stack"]),
+    // Feeds a body that is held to its inspection before there is a call.
+    ("proxy", &["budget", "telemetry", "trace", "net", "detect", "http1", "check", "policy", "tls", "genai", "stack"]),
     ("otlp", &["trace"]),
     ("exporters", &["telemetry", "trace", "net", "otlp", "config", "files"]),
     ("pipeline", &["budget", "telemetry", "trace", "otlp", "exporters"]),
@@ -42,6 +43,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "policy",
             "reload",
             "files",
+            "genai",
             "stack",
             "proxy",
             "otlp",

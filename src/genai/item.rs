@@ -135,6 +135,11 @@ impl Message {
         self.parts.iter().all(Part::is_silent)
     }
 
+    /// About how many bytes are held.
+    pub(crate) fn held(&self) -> usize {
+        size_of::<Self>() + self.parts.iter().map(Part::held).sum::<usize>()
+    }
+
     /// Of the role and the parts in order, so that the same message has the same digest in a request and in an answer, cut and
     /// whole: without reasoning and compaction, which clients keep or strip as they like, and without empty texts (semconv.md
     /// 5.1). `None` if something was not seen.
@@ -149,6 +154,19 @@ impl Message {
 }
 
 impl Part {
+    /// About how many bytes are held.
+    pub(crate) fn held(&self) -> usize {
+        let more = match self {
+            Part::Text(text) | Part::Reasoning(text) => text.held(),
+            Part::ToolCall { arguments, .. } | Part::ServerToolCall { arguments, .. } => arguments.json.held(),
+            Part::ToolResult { result, .. } | Part::ServerToolResult { result, .. } => result.json.held(),
+            Part::Media { what: Media::Blob(content), .. } => content.held(),
+            Part::Compaction { content, .. } => content.as_ref().map_or(0, Text::held),
+            Part::Media { .. } | Part::Other(_) => 0,
+        };
+        size_of::<Self>() + more
+    }
+
     fn is_silent(&self) -> bool {
         match self {
             Part::Text(text) => text.is_empty(),
@@ -268,6 +286,14 @@ impl Text {
             self.empty = false;
         }
         self.whole.write(piece.as_bytes().get(solid.len()..).unwrap_or_default());
+    }
+
+    /// Another text behind it.
+    pub(crate) fn append(&mut self, other: &Self) {
+        self.push(other.kept());
+        if other.is_truncated() {
+            self.lost();
+        }
     }
 
     /// A piece of it could not be seen: there is no digest, and what follows is not kept.

@@ -5,6 +5,7 @@
 //! go on without waiting. What cannot be read any more is passed on unread, and the rest of the connection with it.
 
 mod held;
+mod hold;
 #[cfg(test)]
 mod tests;
 
@@ -14,10 +15,15 @@ use std::time::SystemTime;
 use bytes::Bytes;
 use http::Version;
 use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use self::held::Held;
+use self::hold::Holding;
+use super::hold::Released;
 use super::relay::{Ended, Gather, Verdict, Watch, relay};
+use crate::budget::Use;
+use crate::genai::Inspection;
 use crate::http1::{Body, Fault, Field, Head, RequestLine, head};
 use crate::net::Abort;
 use crate::policy::Reader;
@@ -39,7 +45,7 @@ where
     let mut http = Http1::new(context);
     match relay(client, upstream, &mut http, &context.settings.metrics, drain).await {
         Ended::Left(from_upstream) => {
-            return http.tunnel.map(|tunnel| Tunnel { from_upstream, ..tunnel });
+            return http.tunnel.take().map(|tunnel| Tunnel { from_upstream, ..tunnel });
         }
         Ended::Upstream(error) => http.upstream_failed(stack::io_error_type(&error)),
         Ended::Refused => {
@@ -50,7 +56,7 @@ where
         // What is under way is cancelled by its drop.
         Ended::Client | Ended::Complete | Ended::Drained => {}
     }
-    if let Some(rest) = http.rest {
+    if let Some(rest) = http.rest.take() {
         rest.conclude(End::Complete);
     }
     None
@@ -99,7 +105,9 @@ struct Up {
     state: UpState,
     /// The begin of a head.
     held: Held,
-    /// What is held is to go on as it is.
+    /// What was released while nothing could be written.
+    ready: Vec<u8>,
+    /// What is held is to go on as it is, or what is ready.
     resume: bool,
     /// What is held waits for answers: too many requests are under way.
     crowded: bool,
@@ -114,6 +122,8 @@ struct Up {
 #[derive(Debug)]
 enum UpState {
     Head,
+    /// A head waits for its body.
+    Holding(Box<Holding>),
     Body(Body),
     /// Upstream's answer decides what the next bytes are.
     Undecided,
@@ -142,6 +152,7 @@ impl<'a> Http1<'a> {
             up: Up {
                 state: UpState::Head,
                 held: Held::default(),
+                ready: Vec::new(),
                 resume: false,
                 crowded: false,
                 loose: false,
@@ -161,6 +172,7 @@ impl<'a> Http1<'a> {
 
     /// Upstream's side has failed: every call under way with it, unless the client had given up before.
     fn upstream_failed(&mut self, error_type: &'static str) {
+        self.release_later();
         let gone = self.client_finished;
         for exchange in &mut self.calls {
             let Some(call) = &mut exchange.call else { continue };
@@ -177,10 +189,9 @@ impl<'a> Http1<'a> {
         }
     }
 
-    /// Reads what may be several requests. `bytes` are those that were read, or (`owned`) bytes that were held: those are
-    /// copied into `out`.
-    fn requests(&mut self, bytes: &[u8], owned: bool, out: &mut Gather) -> Verdict {
-        let mut at = 0;
+    /// Reads what may be several requests, from `at` on. `bytes` are those that were read, or (`owned`) bytes that were held:
+    /// those are copied into `out`.
+    fn requests(&mut self, bytes: &[u8], mut at: usize, owned: bool, out: &mut Gather) -> Verdict {
         while let Some(rest) = bytes.get(at..).filter(|rest| !rest.is_empty()) {
             match &mut self.up.state {
                 UpState::Unread => {
@@ -193,16 +204,24 @@ impl<'a> Http1<'a> {
                     pass(out, bytes, at..bytes.len(), owned);
                     break;
                 }
-                UpState::Body(body) => match body.feed(rest, |_| {}) {
-                    Ok(fed) => {
-                        pass(out, bytes, at..at + fed.consumed, owned);
-                        at += fed.consumed;
-                        if fed.done {
-                            self.request_ended();
+                UpState::Body(body) => {
+                    // The last one: it has not ended. Gone, if it was answered before its end.
+                    let mut call = observed(self.calls.back_mut());
+                    let observe = |data: &[u8]| call.iter_mut().for_each(|call| call.request_data(data));
+                    match body.feed(rest, observe) {
+                        Ok(fed) => {
+                            pass(out, bytes, at..at + fed.consumed, owned);
+                            at += fed.consumed;
+                            if fed.done {
+                                call.iter_mut().for_each(|call| call.request_ended());
+                                self.request_ended();
+                            }
                         }
+                        Err((fault, _)) => return self.refuse(fault),
                     }
-                    Err((fault, _)) => return self.refuse(fault),
-                },
+                }
+                // It has taken all that there was.
+                UpState::Holding(_) => break,
                 UpState::Head if self.calls.len() >= MAX_PIPELINED => {
                     if matches!(self.down.state, DownState::Unread) {
                         // Nobody will answer them.
@@ -220,14 +239,14 @@ impl<'a> Http1<'a> {
                 }
                 UpState::Head => match head::end(rest, 0) {
                     Some(length) => {
-                        let head = rest.get(..length).unwrap_or_default();
-                        if let Err(fault) = self.request(head, at, bytes, owned, out) {
-                            match fault {
-                                Fault::Ambiguous(_) => return self.refuse(fault),
-                                Fault::Unreadable => self.up_unread(UNREADABLE_REQUEST),
-                            }
-                        } else {
-                            at += length;
+                        let mut fields = std::mem::take(&mut self.fields);
+                        let read = Read { bytes, at, owned };
+                        let taken = self.request(read, length, &mut fields, out);
+                        self.fields = fields;
+                        match taken {
+                            Ok(taken) => at += taken,
+                            Err(Fault::Unreadable) => self.up_unread(UNREADABLE_REQUEST),
+                            Err(fault) => return self.refuse(fault),
                         }
                     }
                     None if rest.len() > MAX_HEAD => self.up_unread(TOO_LONG),
@@ -247,7 +266,7 @@ impl<'a> Http1<'a> {
     /// Keeps the client's bytes back. False if there is no memory to do so: what was kept goes on, and the rest unread. `read`
     /// is what `out` has pieces of.
     fn keep(&mut self, more: &[u8], read: &[u8], out: &mut Gather) -> bool {
-        let kept = self.up.held.keep(more, &self.context.settings.budget);
+        let kept = self.up.held.keep(more, &self.context.settings.budget, Use::Heads);
         if !kept {
             out.write(read, &self.up.held.take());
             self.up_unread(NO_BUDGET);
@@ -255,43 +274,63 @@ impl<'a> Http1<'a> {
         kept
     }
 
-    /// One whole request head, which stands `at` in `bytes`.
-    fn request(&mut self, head: &[u8], at: usize, bytes: &[u8], owned: bool, out: &mut Gather) -> Result<(), Fault> {
-        let (line, head) = head::request(head, &mut self.fields)?;
+    /// One whole request head of this length. How many bytes it took.
+    fn request(
+        &mut self,
+        read: Read<'_>,
+        length: usize,
+        fields: &mut Vec<Field>,
+        out: &mut Gather,
+    ) -> Result<usize, Fault> {
+        let (line, head) = head::request(read.next(length), fields)?;
         if std::mem::replace(&mut self.up.loose, head.ends_loosely()) {
             return Err(Fault::Ambiguous("a request behind a head that ends with a bare line feed"));
         }
-        let body = head.request_body();
         let target = String::from_utf8_lossy(line.target);
-        let host = head.value("host").and_then(|host| std::str::from_utf8(host).ok()).filter(|host| !host.is_empty());
+        let request = request_head(&line, &head, &target, self.context.target.scheme());
+        let inspection = self.context.recognise(self.policy.current(), &request);
+        let body = head.request_body();
+        let holds = !body.is_done() && !asks_for_upgrade(&line, &head) && request.may_wait() && !self.upstream_finished;
+        match inspection {
+            Some(inspection) if holds && inspection.holds() => self.hold(read, &line, &request, inspection, out),
+            inspection => {
+                self.begin(read, &line, &request, inspection, out);
+                self.body_follows(body);
+                Ok(length)
+            }
+        }
+    }
+
+    /// Places a request and writes its head.
+    fn begin(
+        &mut self,
+        read: Read<'_>,
+        line: &RequestLine<'_>,
+        request: &RequestHead<'_, Head<'_>>,
+        inspection: Option<Box<Inspection>>,
+        out: &mut Gather,
+    ) {
+        let (edits, call) = self.context.begin(self.policy.current(), request, inspection);
+        write_head(request.headers, &edits, read, out);
         let connect = line.method == "CONNECT";
-        let (scheme, authority, path) = split_target(&target, connect, host, self.context.target.scheme());
-        let absolute = !connect && !path.is_empty() && !target.starts_with(['/', '*']);
-        let request = RequestHead {
-            method: line.method,
-            scheme,
-            authority,
-            path,
-            absolute,
-            version: line.version,
-            headers: &head,
-        };
-        let (edits, call) = self.context.begin(self.policy.current(), &request);
-        write_head(&head, &edits, at, bytes, owned, out);
-        let upgrade = asks_for_upgrade(&line, &head);
+        let upgrade = asks_for_upgrade(line, request.headers);
         self.up.decides = connect || upgrade;
         self.calls.push_back(Exchange {
             call,
             is_head: line.method == "HEAD",
-            connect: connect.then(|| target.into_owned()),
+            connect: connect.then(|| String::from_utf8_lossy(line.target).into_owned()),
             upgrade,
         });
+    }
+
+    /// What is left of the body of the request that was placed last.
+    fn body_follows(&mut self, body: Body) {
         let done = body.is_done();
         self.up.state = UpState::Body(body);
         if done {
+            observed(self.calls.back_mut()).into_iter().for_each(|call| call.request_ended());
             self.request_ended();
         }
-        Ok(())
     }
 
     fn request_ended(&mut self) {
@@ -308,8 +347,9 @@ impl<'a> Http1<'a> {
 
     /// From here on the client's bytes are passed through unread; so are upstream's behind the answers that are due.
     fn up_unread(&mut self, why: &'static str) {
+        self.release_later();
         self.up.state = UpState::Unread;
-        self.up.resume = !self.up.held.is_empty();
+        self.up.resume |= !self.up.held.is_empty();
         if self.calls.is_empty() {
             self.down.state = DownState::Unread;
         }
@@ -332,26 +372,33 @@ impl<'a> Http1<'a> {
         while let Some(rest) = bytes.get(at..).filter(|rest| !rest.is_empty()) {
             match &mut self.down.state {
                 DownState::Unread => break,
-                DownState::Body(body) => match body.feed(rest, |_| {}) {
-                    Ok(fed) => {
-                        at += fed.consumed;
-                        if fed.done {
-                            self.answer_ended();
+                DownState::Body(body) => {
+                    let mut call = observed(self.calls.front_mut());
+                    match body.feed(rest, |data| call.iter_mut().for_each(|call| call.answer_data(data))) {
+                        Ok(fed) => {
+                            at += fed.consumed;
+                            if fed.done {
+                                self.answer_ended();
+                            }
+                        }
+                        Err(_) => {
+                            if let Some(mut call) = self.calls.pop_front().and_then(|exchange| exchange.call) {
+                                call.broken(PROTOCOL_ERROR);
+                            }
+                            self.all_unread(UNREADABLE_ANSWER);
                         }
                     }
-                    Err(_) => {
-                        if let Some(mut call) = self.calls.pop_front().and_then(|exchange| exchange.call) {
-                            call.broken(PROTOCOL_ERROR);
-                        }
-                        self.all_unread(UNREADABLE_ANSWER);
-                    }
-                },
+                }
                 // A line end too many behind an answer.
                 DownState::Head if self.calls.is_empty() && matches!(rest, [b'\r' | b'\n', ..]) => at += 1,
+                // Upstream does not wait for what it has not heard yet.
+                DownState::Head if self.calls.is_empty() && matches!(self.up.state, UpState::Holding(_)) => {
+                    self.release_later();
+                }
                 DownState::Head if self.calls.is_empty() => self.all_unread(UNASKED_ANSWER),
                 DownState::Head if !self.down.held.is_empty() => {
                     let held = &mut self.down.held;
-                    let kept = held.keep(rest, &self.context.settings.budget);
+                    let kept = held.keep(rest, &self.context.settings.budget, Use::Heads);
                     let Some(length) = head::end(held.bytes(), held.scanned).filter(|_| kept) else {
                         held.scanned = held.bytes().len();
                         if !kept || held.scanned > MAX_HEAD {
@@ -375,7 +422,7 @@ impl<'a> Http1<'a> {
                         }
                     }
                     None => {
-                        if self.down.held.keep(rest, &self.context.settings.budget) {
+                        if self.down.held.keep(rest, &self.context.settings.budget, Use::Heads) {
                             self.down.held.scanned = rest.len();
                         } else {
                             self.all_unread(NO_BUDGET);
@@ -478,8 +525,11 @@ impl Watch for Http1<'_> {
             // A request that nobody will answer. A server that closed would reset it; one that only half-closed cannot say more.
             return Verdict::Refuse;
         }
+        if self.holds() {
+            return self.hold_more(bytes, out);
+        }
         if self.up.held.is_empty() {
-            return self.requests(bytes, false, out);
+            return self.requests(bytes, 0, false, out);
         }
         if !self.keep(bytes, bytes, out) {
             out.pass(bytes, 0..bytes.len());
@@ -494,7 +544,7 @@ impl Watch for Http1<'_> {
             return Verdict::Go;
         }
         let held = held.take();
-        self.requests(&held, true, out)
+        self.requests(&held, 0, true, out)
     }
 
     fn down(&mut self, bytes: &[u8]) -> (usize, Verdict) {
@@ -508,22 +558,42 @@ impl Watch for Http1<'_> {
         match self.up.state {
             UpState::Head if matches!(self.down.state, DownState::Unread) => true,
             UpState::Head => !self.up.crowded && self.calls.len() < MAX_PIPELINED,
-            UpState::Undecided | UpState::Body(_) | UpState::Unread => true,
+            UpState::Undecided | UpState::Holding(_) | UpState::Body(_) | UpState::Unread => true,
         }
     }
 
+    fn deadline(&self) -> Option<Instant> {
+        match &self.up.state {
+            UpState::Holding(holding) => Some(holding.deadline()),
+            _ => None,
+        }
+    }
+
+    fn expired(&mut self) {
+        self.stalled();
+    }
+
+    fn draining(&mut self) {
+        self.release_later();
+    }
+
     fn resume(&mut self, out: &mut Gather) -> Verdict {
-        // What was given out before has been written by now.
-        self.up.held.written();
+        if self.up.ready.is_empty() {
+            // What was given out before has been written by now.
+            self.up.held.written();
+        } else {
+            out.give(&[], std::mem::take(&mut self.up.ready));
+        }
         if !std::mem::take(&mut self.up.resume) {
             return Verdict::Go;
         }
         let held = self.up.held.take();
-        self.requests(&held, true, out)
+        self.requests(&held, 0, true, out)
     }
 
     fn client_finished(&mut self, out: &mut Gather) {
         self.client_finished = true;
+        self.release(Released::Ended, out);
         // Half a head: upstream sees what it would have seen.
         out.write(&[], &self.up.held.take());
     }
@@ -543,7 +613,36 @@ impl Watch for Http1<'_> {
     }
 
     fn is_idle(&self) -> bool {
-        self.calls.is_empty() && self.up.held.is_empty() && matches!(self.up.state, UpState::Head)
+        let nothing_kept = self.up.held.is_empty() && self.up.ready.is_empty();
+        self.calls.is_empty() && nothing_kept && matches!(self.up.state, UpState::Head)
+    }
+}
+
+impl Drop for Http1<'_> {
+    fn drop(&mut self) {
+        // Upstream has not heard of it, but it was a call.
+        self.release_later();
+    }
+}
+
+/// The call of an exchange, if somebody reads its bodies.
+fn observed(exchange: Option<&mut Exchange>) -> Option<&mut Call> {
+    exchange.and_then(|exchange| exchange.call.as_mut()).filter(|call| call.observes())
+}
+
+/// Bytes of the client's, and where among them the next request begins.
+#[derive(Clone, Copy)]
+struct Read<'b> {
+    bytes: &'b [u8],
+    at: usize,
+    /// They were held, and do not outlive the call.
+    owned: bool,
+}
+
+impl<'b> Read<'b> {
+    /// The next so many bytes.
+    fn next(&self, length: usize) -> &'b [u8] {
+        self.bytes.get(self.at..self.at + length).unwrap_or_default()
     }
 }
 
@@ -557,7 +656,8 @@ fn pass(out: &mut Gather, bytes: &[u8], range: std::ops::Range<usize>, owned: bo
 }
 
 /// The head with its changed lines; all others as they came.
-fn write_head(head: &Head<'_>, edits: &Edits, at: usize, bytes: &[u8], owned: bool, out: &mut Gather) {
+fn write_head(head: &Head<'_>, edits: &Edits, read: Read<'_>, out: &mut Gather) {
+    let Read { bytes, at, owned } = read;
     let read = if owned { &[] } else { bytes };
     let put = |name: &[u8], value: &http::HeaderValue, out: &mut Gather| {
         for part in [name, b": ", value.as_bytes(), head.line_end()] {
@@ -586,6 +686,20 @@ fn write_head(head: &Head<'_>, edits: &Edits, at: usize, bytes: &[u8], owned: bo
         }
     }
     pass(out, bytes, at + head.insertion()..at + head.bytes().len(), owned);
+}
+
+/// What the stack is told of a request. `own` is the connection's scheme.
+fn request_head<'a>(
+    line: &RequestLine<'a>,
+    head: &'a Head<'a>,
+    target: &'a str,
+    own: &'static str,
+) -> RequestHead<'a, Head<'a>> {
+    let host = head.value("host").and_then(|host| std::str::from_utf8(host).ok()).filter(|host| !host.is_empty());
+    let connect = line.method == "CONNECT";
+    let (scheme, authority, path) = split_target(target, connect, host, own);
+    let absolute = !connect && !path.is_empty() && !target.starts_with(['/', '*']);
+    RequestHead { method: line.method, scheme, authority, path, absolute, version: line.version, headers: head }
 }
 
 /// Scheme, authority and path of a request target (RFC 9112, section 3.2), on a connection of this scheme.

@@ -5,6 +5,7 @@
 
 mod exchange;
 mod frames;
+mod hold;
 mod pump;
 mod upstream;
 

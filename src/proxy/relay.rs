@@ -12,6 +12,7 @@ use std::task::{Context, Poll, ready};
 
 use bytes::{Buf, Bytes};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::time::{Instant, Sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
@@ -35,6 +36,17 @@ pub(super) trait Watch {
     fn is_due(&self) -> bool {
         false
     }
+
+    /// When bytes that were kept back go on even if nothing comes. It moves forward only.
+    fn deadline(&self) -> Option<Instant> {
+        None
+    }
+
+    /// That time has passed.
+    fn expired(&mut self) {}
+
+    /// The drain has begun.
+    fn draining(&mut self) {}
 
     /// The client's bytes that were kept back until upstream had said something.
     fn resume(&mut self, _: &mut Gather) -> Verdict {
@@ -105,16 +117,27 @@ where
         writing_failed: None,
     };
     let mut drained = std::pin::pin!(drain.cancelled());
-    let mut draining = false;
+    let (mut draining, mut timer) = (false, Timer::default());
     let ended = poll_fn(|cx| {
-        let ended = SCRATCH.with_borrow_mut(|scratch| relay.poll(cx, scratch, watch));
-        if ended.is_pending() {
-            draining = draining || drained.as_mut().poll(cx).is_ready();
+        loop {
+            let ended = SCRATCH.with_borrow_mut(|scratch| relay.poll(cx, scratch, watch));
+            if ended.is_ready() {
+                return ended;
+            }
+            // Behind the reading: what came while nobody looked is progress.
+            let mut again = timer.poll(cx, watch);
+            if !draining && drained.as_mut().poll(cx).is_ready() {
+                draining = true;
+                watch.draining();
+                again |= watch.is_due();
+            }
             if draining && watch.is_idle() && relay.is_empty() {
                 return Poll::Ready(Ended::Drained);
             }
+            if !again {
+                return Poll::Pending;
+            }
         }
-        ended
     })
     .await;
     match &ended {
@@ -165,8 +188,17 @@ impl Gather {
         self.rest = range;
     }
 
+    /// Adds bytes that are not among those that were read, with the memory they are in.
+    pub(super) fn give(&mut self, read: &[u8], bytes: Vec<u8>) {
+        self.settle(read);
+        if self.written.is_empty() {
+            self.written = bytes;
+        } else {
+            self.written.extend_from_slice(&bytes);
+        }
+    }
+
     /// All that goes on, of the piece that was read.
-    #[cfg(test)]
     pub(super) fn into_bytes(mut self, read: &[u8]) -> Vec<u8> {
         self.settle(read);
         self.written
@@ -192,6 +224,27 @@ impl Gather {
         }
         self.written.clear();
         self.rest = 0..0;
+    }
+}
+
+/// Wakes a connection that keeps bytes back. One that never does has none.
+#[derive(Default)]
+struct Timer(Option<Pin<Box<Sleep>>>);
+
+impl Timer {
+    /// Whether the watch has been told that its time is over.
+    fn poll(&mut self, cx: &mut Context<'_>, watch: &mut impl Watch) -> bool {
+        let Some(deadline) = watch.deadline() else { return false };
+        let sleep = self.0.get_or_insert_with(|| Box::pin(sleep_until(deadline)));
+        // One that is armed already may fire early: that is cheaper than to arm it anew with every piece.
+        while sleep.as_mut().poll(cx).is_ready() {
+            if sleep.deadline() >= deadline {
+                watch.expired();
+                return true;
+            }
+            sleep.as_mut().reset(deadline);
+        }
+        false
     }
 }
 
@@ -384,6 +437,13 @@ where
             }
             if verdict == Verdict::Refuse {
                 return Poll::Ready(Some(Ended::Refused));
+            }
+            if gather.written.len() > 2 * BUFFER {
+                // What was held: as it is, not copied once more if upstream does not take it at once.
+                gather.settle(bytes);
+                self.up.waiting = std::mem::take(&mut gather.written).into();
+                self.up.unflushed = true;
+                continue;
             }
             gather.settle_all_but(bytes, LARGE);
             let rest = bytes.get(gather.rest.clone()).unwrap_or_default();

@@ -5,6 +5,7 @@
 
 use std::borrow::Cow;
 use std::sync::Arc;
+use std::time::Instant;
 
 use http::{HeaderName, StatusCode, Version};
 use opentelemetry::trace::SpanKind;
@@ -13,8 +14,9 @@ use opentelemetry::{Array, Key, KeyValue, StringValue, Value};
 use super::error::{h2_error_type, reset_error_type};
 use super::{Context, forwarded};
 use crate::config::rules::ExternalContext;
+use crate::genai::{self, Inspection};
 use crate::net::{Direction, Target};
-use crate::policy::{self, Policy, Subject};
+use crate::policy::{self, Policy, Subject, Verdict};
 use crate::stitch;
 use crate::trace::propagation::{Carrier, ContextPolicy, Edits, Handling};
 use crate::trace::{ActiveSpan, End, Placement, Span, semconv, url};
@@ -46,6 +48,10 @@ pub struct Call {
     server: bool,
     /// The answer's headers that were asked for.
     captured: Arc<[HeaderName]>,
+    /// Reads the bodies, until the end.
+    inspection: Option<Box<Inspection>>,
+    /// A status that is an error, unless the inspection finds a better name for it.
+    failed: Option<u16>,
 }
 
 #[derive(Debug, Default)]
@@ -55,8 +61,26 @@ struct Grpc {
 }
 
 impl Context {
-    /// A request has come: how its header lines change, and its record, if it is to have one.
-    pub fn begin<H: Carrier>(&self, policy: &Policy, head: &RequestHead<'_, H>) -> (Edits, Option<Call>) {
+    /// What is to be read of the bodies of a request that has come, if it is to be recorded. Counts nothing.
+    pub fn recognise<H: Carrier>(&self, policy: &Policy, head: &RequestHead<'_, H>) -> Option<Box<Inspection>> {
+        let settings = &*self.settings;
+        if !settings.enabled || !settings.sink.would_admit() {
+            return None;
+        }
+        let subject = self.subject(head);
+        let request = genai::Request { subject, path: head.path, headers: head.headers };
+        let inspection = genai::recognise(&settings.genai, policy, &request)?;
+        (policy.verdict(&subject) == Verdict::Record).then_some(inspection)
+    }
+
+    /// A request's place is due: how its header lines change, and its record, if it is to have one. `inspection` is what
+    /// [`Context::recognise`] found, and has read what was held.
+    pub fn begin<H: Carrier>(
+        &self,
+        policy: &Policy,
+        head: &RequestHead<'_, H>,
+        mut inspection: Option<Box<Inspection>>,
+    ) -> (Edits, Option<Call>) {
         let (settings, target) = (&*self.settings, &*self.target);
         let subject = self.subject(head);
         if !settings.enabled || !self.is_recorded(policy.verdict(&subject)) {
@@ -64,8 +88,13 @@ impl Context {
         }
         let handling = handling(policy, &subject, target, head.absolute);
         let incoming = settings.propagators.extract(head.headers);
-        let placement = stitch::place(&incoming, handling, &settings.sampler, &mut rand::rng());
+        let evidence = inspection.as_ref().and_then(|inspection| inspection.evidence());
+        let (propagators, sampler) = (settings.propagators, &settings.sampler);
+        let placement = stitch::place(&incoming, evidence, handling, propagators, sampler, &mut rand::rng());
         let edits = settings.propagators.inject(&placement, handling, head.headers);
+        if let Some(inspection) = &mut inspection {
+            inspection.placed(&placement, Instant::now());
+        }
         if !settings.sink.admits() {
             return (edits, None);
         }
@@ -87,7 +116,7 @@ impl Context {
         });
         let span = ActiveSpan::new(span, settings.sink.clone());
         let captured = policy.captured_response_headers().into();
-        (edits, Some(Call { span, grpc, server, captured }))
+        (edits, Some(Call { span, grpc, server, captured, inspection, failed: None }))
     }
 
     fn subject<'a, H: Carrier>(&self, head: &RequestHead<'a, H>) -> Subject<'a> {
@@ -101,6 +130,13 @@ impl Context {
             content_type: head.headers.values("content-type").next(),
             user_agent: head.headers.values("user-agent").next(),
         }
+    }
+}
+
+impl<H: Carrier> RequestHead<'_, H> {
+    /// Whether this request can wait for its body: nobody waits for an answer to its head alone.
+    pub fn may_wait(&self) -> bool {
+        self.method != "CONNECT" && self.headers.values("expect").next().is_none() && !is_grpc(self)
     }
 }
 
@@ -148,18 +184,49 @@ impl Call {
                 });
             });
         }
+        if let Some(inspection) = &mut self.inspection {
+            inspection.answered(status, headers);
+        }
         if let Some(grpc) = &mut self.grpc {
             grpc.http_status = status;
             grpc.status = grpc_status(headers);
             return;
         }
         let failed = status >= if self.server { 500 } else { 400 };
+        let waits = self.inspection.is_some();
+        self.failed = Some(status).filter(|_| failed && waits);
         self.span.update(|span| {
             span.push(semconv::HTTP_RESPONSE_STATUS_CODE, i64::from(status));
-            if failed {
+            if failed && !waits {
                 span.fail(status.to_string());
             }
         });
+    }
+
+    /// Whether somebody reads the bodies.
+    pub fn observes(&self) -> bool {
+        self.inspection.is_some()
+    }
+
+    /// The next bytes of the request's body, without the framing of the transfer, before they go on.
+    pub fn request_data(&mut self, bytes: &[u8]) {
+        if let Some(inspection) = &mut self.inspection {
+            inspection.request(bytes);
+        }
+    }
+
+    /// The request's body has ended.
+    pub fn request_ended(&mut self) {
+        if let Some(inspection) = &mut self.inspection {
+            inspection.request_ended();
+        }
+    }
+
+    /// The next bytes of the answer's body, without the framing of the transfer, before they go on.
+    pub fn answer_data(&mut self, bytes: &[u8]) {
+        if let Some(inspection) = &mut self.inspection {
+            inspection.answer(bytes, Instant::now());
+        }
     }
 
     /// From here on the connection speaks something else, which is passed through unread.
@@ -207,8 +274,16 @@ impl Call {
         self.conclude(End::Cancelled, "CANCELLED", None);
     }
 
-    fn conclude(&self, end: End, grpc_status: &'static str, error_type: Option<&'static str>) {
+    fn conclude(&mut self, end: End, grpc_status: &'static str, error_type: Option<&'static str>) {
+        let (mut inspection, failed) = (self.inspection.take(), self.failed.take());
         self.span.conclude_with(end, |span| {
+            // First: the first name of an error stays, and the provider's says more than a status.
+            if let Some(inspection) = &mut inspection {
+                inspection.conclude(end, span);
+            }
+            if let Some(status) = failed {
+                span.fail(status.to_string());
+            }
             if self.grpc.is_some() {
                 span.push(semconv::RPC_STATUS_CODE, grpc_status);
                 if grpc_status != "OK" && (!self.server || SERVER_ERRORS.contains(&grpc_status)) {

@@ -152,6 +152,8 @@ pub struct Metrics {
     pub detected: Counters<5>,
     /// Calls without a span, by why.
     pub unrecorded: Counters<14>,
+    /// Requests whose headers waited for their body, by what ended that.
+    pub held: Counters<5>,
     /// Reloads of the rules, by what came of them.
     pub config_reloads: Counters<3>,
     /// What became of TLS connections that were to be intercepted.
@@ -160,6 +162,8 @@ pub struct Metrics {
     pub leaves: Counters<4>,
     /// Changes of a mounted certificate authority, by what came of them.
     pub authority_reloads: Counters<3>,
+    /// Calls whose bodies were not read, or not to their end, by why.
+    pub uninspected: Counters<13>,
     /// How recorded calls ended.
     pub calls: Counters<4>,
     /// How long recorded calls took.
@@ -203,10 +207,26 @@ impl Default for Metrics {
                 "langsmith",
                 "langfuse",
             ]),
+            held: Counters::new(["complete", "size", "stalled", "budget", "ended"]),
             config_reloads: Counters::new(["applied", "refused", "unchanged"]),
             tls: Counters::new(["intercepted", "left_alone", "doubted", "refused", "closed"]),
             leaves: Counters::new(["made", "cached", "rate_limited", "failed"]),
             authority_reloads: Counters::new(["published", "signing", "refused"]),
+            uninspected: Counters::new([
+                "budget",
+                "unknown_encoding",
+                "bad_encoding",
+                "too_large",
+                "malformed_json",
+                "bad_checksum",
+                "bad_length",
+                "long_headers",
+                "long_line",
+                "broken_off",
+                "batch_too_large",
+                "not_json",
+                "parked_lost",
+            ]),
             calls: Counters::new(["complete", "broken", "cancelled", "refused"]),
             call_duration: CallDurations::default(),
             started: SystemTime::now(),
@@ -245,6 +265,11 @@ impl Metrics {
         text.counters("sidetrace_calls_total", help, "end", self.calls.values());
         let help = "Calls without a span: left out by a rule, health probes, the agent's own telemetry.";
         text.counters("sidetrace_calls_unrecorded_total", help, "reason", self.unrecorded.values());
+        let help = "Recognised calls whose bodies were not read, or not to their end.";
+        text.counters("sidetrace_inspections_incomplete_total", help, "reason", self.uninspected.values());
+        let help = "Requests whose headers waited for their body, by what ended that: it was complete; it is too long; nothing \
+                    came for a while; there is no memory for it; the client, upstream or the drain did not let it wait.";
+        text.counters("sidetrace_held_requests_total", help, "released", self.held.values());
         let help = "Reloads of the rules by what came of them.";
         text.counters("sidetrace_config_reloads_total", help, "outcome", self.config_reloads.values());
         let help = "How long recorded calls took, to the last byte of their answer.";

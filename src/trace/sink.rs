@@ -107,6 +107,11 @@ impl SpanSink {
         !shedding
     }
 
+    /// The same for a call that has not begun yet: nothing is counted.
+    pub fn would_admit(&self) -> bool {
+        !self.0.budget.shedding()
+    }
+
     /// Hands a finished span over, or counts it lost. Never waits.
     pub fn send(&self, span: Span) {
         let queue = &*self.0;

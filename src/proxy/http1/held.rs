@@ -1,4 +1,5 @@
-//! Bytes kept back until more of them are known: half a head, or what came behind a request that may change the protocol.
+//! Bytes kept back until more of them are known: half a head, a head that waits for its body, or what came behind a request
+//! that may change the protocol.
 //!
 //! Little is nobody's business. What is more is lent by the budget, so that a crowd of connections that never finish their
 //! heads cannot fill the memory of all others.
@@ -20,12 +21,12 @@ pub(super) struct Held {
 impl Held {
     /// Keeps more. False, and nothing has changed, if the budget has no room.
     #[must_use]
-    pub(super) fn keep(&mut self, more: &[u8], budget: &Arc<Budget>) -> bool {
+    pub(super) fn keep(&mut self, more: &[u8], budget: &Arc<Budget>, purpose: Use) -> bool {
         let length = self.bytes.len() + more.len();
         if length > self.bytes.capacity() {
             // By halves, not by doubling: what is lent is what is taken.
             let capacity = length.max(self.bytes.capacity() / 2 * 3);
-            if !self.borrow(capacity, budget) {
+            if !self.borrow(capacity, budget, purpose) {
                 return false;
             }
             self.bytes.reserve_exact(capacity - self.bytes.len());
@@ -34,14 +35,14 @@ impl Held {
         true
     }
 
-    fn borrow(&mut self, capacity: usize, budget: &Arc<Budget>) -> bool {
+    fn borrow(&mut self, capacity: usize, budget: &Arc<Budget>, purpose: Use) -> bool {
         let lent = self.loan.as_ref().map_or(0, Loan::bytes);
         let missing = capacity.saturating_sub(FREE).saturating_sub(usize::try_from(lent).unwrap_or(usize::MAX));
         match &mut self.loan {
             _ if missing == 0 => true,
             Some(loan) => loan.grow(missing),
             none => {
-                *none = budget.lend(missing, Use::Heads);
+                *none = budget.lend(missing, purpose);
                 none.is_some()
             }
         }
@@ -81,10 +82,10 @@ mod tests {
     fn what_is_beyond_the_free_part_is_lent_until_it_was_written() {
         let budget = Budget::of(8 * 2 * 100_000);
         let mut held = Held::default();
-        assert!(held.keep(&[1; 60_000], &budget) && held.loan.is_none());
-        assert!(held.keep(&[2; 100_000], &budget));
+        assert!(held.keep(&[1; 60_000], &budget, Use::Heads) && held.loan.is_none());
+        assert!(held.keep(&[2; 100_000], &budget, Use::Heads));
         assert_eq!(held.loan.as_ref().map(Loan::bytes), Some(160_000 - FREE as u64));
-        assert!(!held.keep(&[3; 1_000_000], &budget), "more than heads may have");
+        assert!(!held.keep(&[3; 1_000_000], &budget, Use::Heads), "more than heads may have");
         assert_eq!(held.take(), [vec![1; 60_000], vec![2; 100_000]].concat());
         assert!(held.loan.is_some());
         held.written();
@@ -96,7 +97,7 @@ mod tests {
         let budget = Budget::unlimited();
         let mut held = Held::default();
         for _ in 0..2000 {
-            assert!(held.keep(&[0; 500], &budget));
+            assert!(held.keep(&[0; 500], &budget, Use::Heads));
             let lent = held.loan.as_ref().map_or(0, Loan::bytes);
             assert!(held.bytes.capacity() as u64 <= FREE as u64 + lent);
         }

@@ -6,6 +6,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::budget::Budget;
+use crate::genai;
 use crate::net::Target;
 use crate::policy::{Policies, Policy};
 use crate::stack::Settings;
@@ -22,11 +23,12 @@ fn context(budget: Arc<Budget>) -> Context {
         settings: Arc::new(Settings {
             enabled: true,
             sink,
-            budget,
-            metrics,
+            budget: budget.clone(),
+            metrics: metrics.clone(),
             propagators: Propagators::default(),
             sampler: Sampler::default(),
             policies: Policies::new(Policy::new(Default::default())),
+            genai: Arc::new(genai::Settings::new(Default::default(), budget, metrics)),
         }),
     }
 }

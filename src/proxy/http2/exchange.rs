@@ -9,9 +9,11 @@ use bytes::Bytes;
 use h2::client::ResponseFuture;
 use h2::server::SendResponse;
 use h2::{Reason, RecvStream};
+use http::request::Parts;
 use http::{HeaderMap, Request, Version, header};
 
-use super::pump::{Failed, Pump};
+use super::hold::Waiting;
+use super::pump::{Failed, Pump, Seen};
 use super::upstream::{Sent, Upstream};
 use crate::budget::{Loan, Use};
 use crate::policy::Policy;
@@ -58,20 +60,18 @@ pub(super) async fn exchange<'a>(
     request: Request<RecvStream>,
     mut respond: SendResponse<Bytes>,
 ) -> Option<Left<'a>> {
-    let (mut parts, body) = request.into_parts();
-    let host = || parts.headers.get(header::HOST).and_then(|host| host.to_str().ok());
-    let (edits, mut call) = context.begin(
-        &policy,
-        &RequestHead {
-            method: parts.method.as_str(),
-            scheme: parts.uri.scheme_str().unwrap_or(context.target.scheme()),
-            authority: parts.uri.authority().map(|authority| authority.as_str()).or_else(host),
-            path: parts.uri.path_and_query().map_or("", |path| path.as_str()),
-            absolute: false,
-            version: Version::HTTP_2,
-            headers: &parts.headers,
-        },
-    );
+    let (mut parts, mut body) = request.into_parts();
+    let end = body.is_end_stream();
+    let head = request_head(context, &parts);
+    let mut inspection = context.recognise(&policy, &head);
+    let mut kept = None;
+    if let Some(held) = inspection.take_if(|inspection| !end && inspection.holds() && head.may_wait()) {
+        // Boxed: a stream that does not wait pays nothing for it.
+        let waiting = Waiting::new(context, &policy, &parts, held);
+        let (held, pieces) = Box::pin(waiting.wait(&mut body, &mut respond)).await?;
+        (inspection, kept) = (Some(held), Some(pieces));
+    }
+    let (edits, mut call) = context.begin(&policy, &head, inspection);
     edits.apply(&mut parts.headers);
     if parts.uri.authority().is_none() {
         // It came with `host` in place of `:authority` (RFC 9113, section 8.3.1). h2 asks for an authority in a request of its
@@ -86,7 +86,9 @@ pub(super) async fn exchange<'a>(
         call.iter_mut().for_each(|call| call.reset(Reason::REFUSED_STREAM));
         return None;
     }
-    let end = body.is_end_stream();
+    if end {
+        call.iter_mut().for_each(|call| call.request_ended());
+    }
     let mut sending = std::pin::pin!(upstream.send(Request::from_parts(parts, ()), end));
     let sent = poll_fn(|cx| match respond.poll_reset(cx) {
         Poll::Ready(_) => Poll::Ready(None),
@@ -107,7 +109,7 @@ pub(super) async fn exchange<'a>(
     let mut exchange = Exchange {
         metrics: &context.settings.metrics,
         call,
-        up: Pump::new(body, to_upstream, end),
+        up: Pump::new(body, to_upstream, end, kept),
         down: Down::Head(answer, respond),
         stopped: false,
         loan: loan.flatten(),
@@ -121,6 +123,20 @@ pub(super) async fn exchange<'a>(
             exchange.down.reset(Reason::INTERNAL_ERROR);
             None
         }
+    }
+}
+
+/// What the stack is told of a request.
+pub(super) fn request_head<'a>(context: &Context, parts: &'a Parts) -> RequestHead<'a, HeaderMap> {
+    let host = || parts.headers.get(header::HOST).and_then(|host| host.to_str().ok());
+    RequestHead {
+        method: parts.method.as_str(),
+        scheme: parts.uri.scheme_str().unwrap_or(context.target.scheme()),
+        authority: parts.uri.authority().map(|authority| authority.as_str()).or_else(host),
+        path: parts.uri.path_and_query().map_or("", |path| path.as_str()),
+        absolute: false,
+        version: Version::HTTP_2,
+        headers: &parts.headers,
     }
 }
 
@@ -161,8 +177,10 @@ impl Future for Exchange<'_> {
             Down::Head(..) => return Poll::Pending,
             Down::Body(pump) if pump.is_done() => Ok(()),
             Down::Body(pump) => {
-                match ready!(pump.poll(cx, &this.metrics.bytes_received, |trailers| {
-                    this.call.iter_mut().for_each(|call| call.trailers(trailers))
+                match ready!(pump.poll(cx, &this.metrics.bytes_received, |seen| match (&mut this.call, seen) {
+                    (Some(call), Seen::Data(data)) => call.answer_data(data),
+                    (Some(call), Seen::Trailers(trailers)) => call.trailers(trailers),
+                    (None, _) | (_, Seen::End) => {}
                 })) {
                     Ok(()) => {
                         this.call.iter_mut().for_each(|call| call.complete());
@@ -193,7 +211,11 @@ impl Exchange<'_> {
         if self.stopped || self.up.is_done() {
             return Poll::Ready(Ok(()));
         }
-        let polled = self.up.poll(cx, &self.metrics.bytes_sent, |_| {});
+        let polled = self.up.poll(cx, &self.metrics.bytes_sent, |seen| match (&mut self.call, seen) {
+            (Some(call), Seen::Data(data)) => call.request_data(data),
+            (Some(call), Seen::End) => call.request_ended(),
+            (None, _) | (_, Seen::Trailers(_)) => {}
+        });
         match polled {
             // Why upstream takes no more is for the answer to say.
             Poll::Ready(Err(Failed::To(_))) => self.stopped = true,
@@ -214,7 +236,7 @@ impl Exchange<'_> {
         self.call.iter_mut().for_each(|call| call.answered(parts.status.as_u16(), &parts.headers));
         let end = body.is_end_stream();
         let to_client = respond.send_response(http::Response::from_parts(parts, ()), end)?;
-        self.down = Down::Body(Pump::new(body, to_client, end));
+        self.down = Down::Body(Pump::new(body, to_client, end, None));
         if end {
             self.call.iter_mut().for_each(|call| call.complete());
         }

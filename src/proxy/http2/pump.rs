@@ -6,6 +6,7 @@ use bytes::Bytes;
 use h2::{RecvStream, SendStream};
 use http::HeaderMap;
 
+use super::hold::Kept;
 use crate::telemetry::Sharded;
 
 /// Moves a body.
@@ -16,7 +17,20 @@ pub(super) struct Pump {
     waiting: Bytes,
     /// What waits is the last piece.
     last: bool,
+    /// What was kept before, and was seen then.
+    kept: Option<Kept>,
+    /// The end was seen.
+    ended: bool,
     done: bool,
+}
+
+/// What goes by, before it goes on.
+pub(super) enum Seen<'a> {
+    Data(&'a [u8]),
+    /// No more data.
+    End,
+    /// Behind the end.
+    Trailers(&'a HeaderMap),
 }
 
 /// Which side has failed.
@@ -27,9 +41,10 @@ pub(super) enum Failed {
 }
 
 impl Pump {
-    /// `done`: the end has been said with the head.
-    pub(super) fn new(from: RecvStream, to: SendStream<Bytes>, done: bool) -> Self {
-        Self { from, to, waiting: Bytes::new(), last: false, done }
+    /// `done`: the end has been said with the head. `kept` goes before what still comes.
+    pub(super) fn new(from: RecvStream, to: SendStream<Bytes>, done: bool, kept: Option<Kept>) -> Self {
+        let ended = kept.as_ref().is_some_and(|kept| kept.ended);
+        Self { from, to, waiting: Bytes::new(), last: false, kept, ended, done }
     }
 
     pub(super) fn is_done(&self) -> bool {
@@ -46,34 +61,48 @@ impl Pump {
         self.to.poll_reset(cx)
     }
 
-    /// Ready at the end. `bytes` counts; `trailers` sees them before they go on.
+    /// Ready at the end. `bytes` counts.
     pub(super) fn poll(
         &mut self,
         cx: &mut Context<'_>,
         bytes: &Sharded,
-        mut trailers: impl FnMut(&HeaderMap),
+        mut observe: impl FnMut(Seen<'_>),
     ) -> Poll<Result<(), Failed>> {
         while !self.done {
             if !self.waiting.is_empty() {
                 ready!(self.poll_waiting(cx)).map_err(Failed::To)?;
                 continue;
             }
+            if let Some(kept) = &mut self.kept {
+                let next = kept.pieces.pop_front();
+                let last = kept.pieces.is_empty();
+                match next {
+                    Some(piece) => {
+                        self.last = last && self.from.is_end_stream();
+                        self.take(piece, bytes)?;
+                    }
+                    None => self.kept = None,
+                }
+                continue;
+            }
             match ready!(self.from.poll_data(cx)) {
                 Some(Ok(piece)) => {
                     self.last = self.from.is_end_stream();
-                    bytes.add(piece.len() as u64);
-                    if piece.is_empty() {
-                        self.send(Bytes::new()).map_err(Failed::To)?;
-                    } else {
-                        self.to.reserve_capacity(piece.len());
-                        self.waiting = piece;
+                    observe(Seen::Data(&piece));
+                    if self.last {
+                        observe(Seen::End);
                     }
+                    self.take(piece, bytes)?;
                 }
                 Some(Err(error)) => return Poll::Ready(Err(Failed::From(error))),
                 None => {
-                    match ready!(self.from.poll_trailers(cx)).map_err(Failed::From)? {
+                    let trailers = ready!(self.from.poll_trailers(cx)).map_err(Failed::From)?;
+                    if !self.ended {
+                        observe(Seen::End);
+                    }
+                    match trailers {
                         Some(found) => {
-                            trailers(&found);
+                            observe(Seen::Trailers(&found));
                             self.to.send_trailers(found).map_err(Failed::To)?;
                         }
                         None => self.to.send_data(Bytes::new(), true).map_err(Failed::To)?,
@@ -83,6 +112,16 @@ impl Pump {
             }
         }
         Poll::Ready(Ok(()))
+    }
+
+    fn take(&mut self, piece: Bytes, bytes: &Sharded) -> Result<(), Failed> {
+        bytes.add(piece.len() as u64);
+        if piece.is_empty() {
+            return self.send(piece).map_err(Failed::To);
+        }
+        self.to.reserve_capacity(piece.len());
+        self.waiting = piece;
+        Ok(())
     }
 
     /// Sends as much of what waits as there is room for, and gives its sender that room back.
@@ -95,13 +134,17 @@ impl Pump {
             };
         }
         let piece = self.waiting.split_to(room.min(self.waiting.len()));
-        let length = piece.len();
+        // The sender of what was kept has its room back already.
+        let length = if self.kept.is_some() { 0 } else { piece.len() };
         self.send(piece)?;
         Poll::Ready(self.from.flow_control().release_capacity(length))
     }
 
     fn send(&mut self, piece: Bytes) -> Result<(), h2::Error> {
         self.done = self.last && self.waiting.is_empty();
+        if self.done {
+            self.kept = None;
+        }
         self.to.send_data(piece, self.done)
     }
 }

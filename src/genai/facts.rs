@@ -1,0 +1,392 @@
+//! What a format finds in the bodies of a call, whatever the provider: it becomes the attributes of the call's span, evidence
+//! for `stitch`, and content if that is captured.
+
+use std::borrow::Cow;
+
+use opentelemetry::{Array, Key as Name, KeyValue, StringValue, Value};
+
+use super::item::{Arguments, Key, Message, Part, Role, Text, Tool};
+use super::json::{self, Node};
+use super::reply::Reply;
+use crate::call::{Evidence, SessionKind};
+use crate::trace::{Span, semconv};
+
+/// What was found so far.
+#[derive(Debug)]
+pub(crate) struct Facts {
+    /// `gen_ai.operation.name`; empty for what is no GenAI operation.
+    pub(crate) operation: &'static str,
+    /// `gen_ai.provider.name`
+    pub(crate) provider: Option<Cow<'static, str>>,
+    /// The span's name, where it is not operation and model.
+    pub(crate) title: Option<Cow<'static, str>>,
+    /// The model that was asked for.
+    pub(crate) model: Option<Box<str>>,
+    /// The client asks for a stream.
+    pub(crate) stream: bool,
+    /// The model that answered, and the answer's id.
+    pub(crate) response_model: Option<Box<str>>,
+    pub(crate) response_id: Option<Box<str>>,
+    /// Any other attribute. Of one that is set twice the last value stays.
+    attributes: Vec<KeyValue>,
+    pub(crate) usage: Usage,
+    /// What the model says.
+    pub(crate) reply: Reply,
+    /// The call failed, by the provider's own words.
+    pub(crate) error: Option<Failure>,
+    /// Words for a failure that only the status tells.
+    pub(crate) message: Option<Box<str>>,
+    /// A chunk of output has come.
+    pub(crate) chunk: bool,
+    pub(crate) evidence: Evidence,
+    /// What was said, if it is captured.
+    pub(crate) content: Option<Content>,
+    /// How digests are made.
+    pub(crate) key: Key,
+    /// How much of a text is kept.
+    pub(crate) limit: usize,
+    /// Requests before this one for the same answer.
+    pub(crate) resends: u32,
+    /// Bytes of captured messages.
+    kept: usize,
+}
+
+/// Content, as the conventions shape it.
+#[derive(Debug, Default)]
+pub(crate) struct Content {
+    pub(crate) input: Vec<Message>,
+    pub(crate) system: Vec<Text>,
+    pub(crate) tools: Vec<Tool>,
+    /// Of an MCP tool.
+    pub(crate) arguments: Option<Text>,
+    pub(crate) result: Option<Text>,
+}
+
+/// What the provider said of a failure.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Failure {
+    /// Its code: `error.type`.
+    pub(crate) code: Box<str>,
+    /// Its words.
+    pub(crate) message: Option<Box<str>>,
+}
+
+/// Tokens. Each is unknown until somebody says it; what is said last counts.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Usage {
+    /// All of the input, cached or not.
+    pub(crate) input: Option<u64>,
+    /// All of the output, reasoning included.
+    pub(crate) output: Option<u64>,
+    pub(crate) cache_read: Option<u64>,
+    pub(crate) cache_write: Option<u64>,
+    pub(crate) reasoning: Option<u64>,
+    pub(crate) text: Modality,
+    pub(crate) image: Modality,
+    pub(crate) audio: Modality,
+}
+
+/// Tokens of one kind of content.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Modality {
+    pub(crate) input: Option<u64>,
+    pub(crate) output: Option<u64>,
+    pub(crate) cache_read: Option<u64>,
+}
+
+impl Facts {
+    /// Nothing found yet. `capture`: content is kept, so much of each text.
+    pub(crate) fn new(key: Key, capture: Option<usize>) -> Self {
+        Self {
+            operation: "",
+            provider: None,
+            title: None,
+            model: None,
+            stream: false,
+            response_model: None,
+            response_id: None,
+            attributes: Vec::new(),
+            usage: Usage::default(),
+            reply: Reply::new(key, capture.unwrap_or(0)),
+            error: None,
+            message: None,
+            chunk: false,
+            evidence: Evidence::default(),
+            content: capture.map(|_| Content::default()),
+            key,
+            limit: capture.unwrap_or(0),
+            resends: 0,
+            kept: 0,
+        }
+    }
+
+    /// Sets an attribute.
+    pub(crate) fn set(&mut self, name: impl Into<Name>, value: impl Into<Value>) {
+        let (name, value) = (name.into(), value.into());
+        let room = self.attributes.len() < MAX_ATTRIBUTES;
+        match self.attributes.iter_mut().find(|attribute| attribute.key == name) {
+            Some(attribute) => attribute.value = value,
+            None if room => self.attributes.push(KeyValue::new(name, value)),
+            None => {}
+        }
+    }
+
+    /// Sets a text, if there is one.
+    pub(crate) fn set_text(&mut self, name: impl Into<Name>, value: Option<&str>) {
+        if let Some(value) = value.filter(|value| !value.is_empty()) {
+            self.set(name, bounded(value));
+        }
+    }
+
+    /// Sets a whole number, if there is one.
+    pub(crate) fn set_int(&mut self, name: &'static str, value: Option<i64>) {
+        if let Some(value) = value {
+            self.set(name, value);
+        }
+    }
+
+    /// Sets a number, if there is one.
+    pub(crate) fn set_float(&mut self, name: &'static str, value: Option<f64>) {
+        if let Some(value) = value {
+            self.set(name, value);
+        }
+    }
+
+    /// Sets a list of texts: a string is a list of one.
+    pub(crate) fn set_texts(&mut self, name: &'static str, value: Option<&Node>) {
+        let texts: Vec<StringValue> = match value {
+            Some(Node::Array(items)) => {
+                items.iter().filter_map(Node::as_str).take(MAX_TEXTS).map(|text| bounded(text).into()).collect()
+            }
+            Some(value) => value.as_str().map(|text| bounded(text).into()).into_iter().collect(),
+            None => return,
+        };
+        if !texts.is_empty() {
+            self.set(name, Value::Array(Array::String(texts)));
+        }
+    }
+
+    /// The model that was asked for.
+    pub(crate) fn asked_model(&mut self, model: Option<&str>) {
+        if let Some(model) = model.filter(|model| !model.is_empty()) {
+            self.model = Some(bounded(model).into());
+        }
+    }
+
+    /// The answer's id and model: the first that say something.
+    pub(crate) fn answered_by(&mut self, id: Option<&str>, model: Option<&str>) {
+        let first = |known: &mut Option<Box<str>>, found: Option<&str>| {
+            if let Some(found) = found.filter(|found| known.is_none() && !found.is_empty()) {
+                *known = Some(bounded(found).into());
+            }
+        };
+        first(&mut self.response_id, id);
+        first(&mut self.response_model, model);
+        if self.evidence.response_id.is_none() {
+            self.evidence.response_id = self.response_id.clone();
+        }
+    }
+
+    /// A conversation of the provider's.
+    pub(crate) fn conversation(&mut self, id: Option<&str>) {
+        if let Some(id) = id.filter(|id| !id.is_empty()) {
+            self.set(semconv::GEN_AI_CONVERSATION_ID, bounded(id));
+            self.session(SessionKind::Conversation, id);
+        }
+    }
+
+    /// An id that groups calls.
+    pub(crate) fn session(&mut self, kind: SessionKind, id: &str) {
+        let id: Box<str> = bounded(id).into();
+        let known = self.evidence.sessions.iter().any(|(known, found)| (*known, found) == (kind, &id));
+        if !id.is_empty() && !known && self.evidence.sessions.len() < MAX_SESSIONS {
+            self.evidence.sessions.push((kind, id));
+        }
+    }
+
+    /// A message of the request.
+    pub(crate) fn input(&mut self, message: Message) {
+        if message.role == Role::Assistant {
+            self.evidence.answered.clear();
+        }
+        for part in &message.parts {
+            if let Part::ToolResult { id: Some(id), .. } = part {
+                if self.evidence.answered.len() < MAX_CALLS {
+                    self.evidence.answered.push(id.clone());
+                } else {
+                    self.evidence.incomplete = true;
+                }
+            }
+        }
+        if message.role != Role::System && !message.is_silent() {
+            match message.digest(&self.key).filter(|_| self.evidence.items.len() < MAX_MESSAGES) {
+                Some(digest) => self.evidence.items.push(digest),
+                None => self.evidence.incomplete = true,
+            }
+        }
+        let size = message.held();
+        if let Some(content) = &mut self.content {
+            // The newest are worth most: the oldest make room.
+            self.kept += size;
+            content.input.push(message);
+            while self.kept > self.limit.saturating_mul(4) && content.input.len() > 2 {
+                let oldest = content.input.remove(1);
+                self.kept -= oldest.held();
+            }
+        }
+    }
+
+    /// An item of the request: what the assistant says may be several of them, and so may the results of tools.
+    pub(crate) fn input_part_of_turn(&mut self, message: Message) {
+        self.input(message);
+    }
+
+    /// Text for the model that is no message.
+    pub(crate) fn system(&mut self, text: Text) {
+        if let Some(content) = self.content.as_mut().filter(|content| content.system.len() < MAX_CALLS) {
+            content.system.push(text);
+        }
+    }
+
+    /// A tool that the model may ask for.
+    pub(crate) fn tool(&mut self, kind: &str, name: &str) {
+        if let Some(content) = self.content.as_mut().filter(|content| content.tools.len() < MAX_CALLS) {
+            content.tools.push(Tool { kind: bounded(kind).into(), name: bounded(name).into() });
+        }
+    }
+
+    /// The call failed, by these words of the provider's.
+    pub(crate) fn fail(&mut self, code: &str, message: Option<&str>) {
+        if self.error.is_none() && !code.is_empty() {
+            let message = message.filter(|message| !message.is_empty() && *message != code);
+            self.error =
+                Some(Failure { code: bounded(code).into(), message: message.map(|text| bounded(text).into()) });
+        }
+    }
+
+    /// A text of the request's, from what was read.
+    pub(crate) fn text(&self, node: Option<Node>) -> Option<Text> {
+        match node? {
+            Node::Text(text) => Some(*text),
+            Node::Short(text) => Some(Text::of(&text, self.limit, &self.key)),
+            _ => None,
+        }
+    }
+
+    /// Arguments that came as JSON inside a string.
+    pub(crate) fn quoted(&self, node: Option<Node>) -> Arguments {
+        let json = self.text(node).unwrap_or_else(|| Text::new(self.limit, &self.key));
+        json::quoted_arguments(json, &self.key)
+    }
+
+    /// Arguments that came as JSON.
+    pub(crate) fn arguments(&self, node: Option<Node>) -> Arguments {
+        json::arguments(node.as_ref().unwrap_or(&Node::Null), self.limit, &self.key)
+    }
+
+    /// The same as JSON text, to be put together with other pieces.
+    pub(crate) fn arguments_text(&self, node: &Node) -> String {
+        let mut json = Text::new(MAX_ARGUMENTS, &self.key);
+        node.write(&mut json);
+        json.kept().to_owned()
+    }
+
+    /// What the provider says of a failure for which it has no code.
+    pub(crate) fn error_message(&mut self, message: Option<&str>) {
+        self.message = message.filter(|message| !message.is_empty()).map(|message| bounded(message).into());
+    }
+
+    /// Writes what was found.
+    pub(crate) fn write(mut self: Box<Self>, streamed: bool, span: &mut Span) {
+        let title = self.title.take().or_else(|| {
+            let operation = Some(self.operation).filter(|operation| !operation.is_empty())?;
+            Some(match &self.model {
+                Some(model) => format!("{operation} {model}").into(),
+                None => operation.into(),
+            })
+        });
+        if let Some(title) = title {
+            span.name = title;
+        }
+        if !self.operation.is_empty() {
+            span.push(semconv::GEN_AI_OPERATION_NAME, self.operation);
+        }
+        let put = |span: &mut Span, name, value: Option<Box<str>>| {
+            if let Some(value) = value {
+                span.push(name, String::from(value));
+            }
+        };
+        if let Some(provider) = self.provider.take() {
+            span.push(semconv::GEN_AI_PROVIDER_NAME, provider);
+        }
+        put(span, semconv::GEN_AI_REQUEST_MODEL, self.model.take());
+        if self.stream || streamed {
+            span.push(semconv::GEN_AI_REQUEST_STREAM, true);
+        }
+        put(span, semconv::GEN_AI_RESPONSE_ID, self.response_id.take());
+        put(span, semconv::GEN_AI_RESPONSE_MODEL, self.response_model.take());
+        span.attributes.append(&mut self.attributes);
+        if self.resends > 0 {
+            span.push(semconv::HTTP_REQUEST_RESEND_COUNT, i64::from(self.resends));
+        }
+        self.usage.write(span);
+    }
+
+    /// About how many bytes are held.
+    pub(crate) fn held(&self) -> usize {
+        size_of::<Self>()
+            + self.attributes.len() * size_of::<KeyValue>()
+            + self.evidence.items.len() * 16
+            + (self.evidence.answered.len() + self.evidence.issued.len()) * 64
+            + self.kept
+            + self.reply.held()
+    }
+}
+
+impl Usage {
+    /// What is said later counts, each number for itself.
+    pub(crate) fn update(known: &mut Option<u64>, found: Option<u64>) {
+        if found.is_some() {
+            *known = found;
+        }
+    }
+
+    fn write(&self, span: &mut Span) {
+        let all = [
+            (semconv::GEN_AI_USAGE_INPUT_TOKENS, self.input),
+            (semconv::GEN_AI_USAGE_OUTPUT_TOKENS, self.output),
+            (semconv::GEN_AI_USAGE_CACHE_READ_INPUT_TOKENS, self.cache_read),
+            (semconv::GEN_AI_USAGE_CACHE_WRITE_INPUT_TOKENS, self.cache_write),
+            (semconv::GEN_AI_USAGE_REASONING_OUTPUT_TOKENS, self.reasoning),
+            (semconv::GEN_AI_USAGE_TEXT_INPUT_TOKENS, self.text.input),
+            (semconv::GEN_AI_USAGE_TEXT_OUTPUT_TOKENS, self.text.output),
+            (semconv::GEN_AI_USAGE_TEXT_CACHE_READ_INPUT_TOKENS, self.text.cache_read),
+            (semconv::GEN_AI_USAGE_IMAGE_INPUT_TOKENS, self.image.input),
+            (semconv::GEN_AI_USAGE_IMAGE_OUTPUT_TOKENS, self.image.output),
+            (semconv::GEN_AI_USAGE_IMAGE_CACHE_READ_INPUT_TOKENS, self.image.cache_read),
+            (semconv::GEN_AI_USAGE_AUDIO_INPUT_TOKENS, self.audio.input),
+            (semconv::GEN_AI_USAGE_AUDIO_OUTPUT_TOKENS, self.audio.output),
+            (semconv::GEN_AI_USAGE_AUDIO_CACHE_READ_INPUT_TOKENS, self.audio.cache_read),
+        ];
+        for (name, count) in all {
+            if let Some(count) = count.and_then(|count| i64::try_from(count).ok()) {
+                span.push(name, count);
+            }
+        }
+    }
+}
+
+/// A copy that cannot grow a span without bound.
+pub(crate) fn bounded(text: &str) -> String {
+    text.get(..text.floor_char_boundary(MAX_TEXT)).unwrap_or_default().to_owned()
+}
+
+/// Bytes of one attribute that is a name or an id.
+const MAX_TEXT: usize = 512;
+const MAX_TEXTS: usize = 16;
+const MAX_ATTRIBUTES: usize = 64;
+const MAX_SESSIONS: usize = 8;
+/// Tool calls asked for by one answer, or answered by one request.
+pub(crate) const MAX_CALLS: usize = 128;
+const MAX_MESSAGES: usize = 4096;
+const MAX_ARGUMENTS: usize = 64 * 1024;

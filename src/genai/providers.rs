@@ -1,0 +1,237 @@
+//! Who answers, and in which format: the table of hosts and the table of paths. A new provider is a line in the one, a new
+//! format a file and a line in the other.
+//!
+//! Provider and format are independent of each other: whatever the host, an OpenAI path is read as OpenAI's.
+
+use std::borrow::Cow;
+
+use percent_encoding::percent_decode_str;
+
+use super::formats::{Fetch, OpenAiChat, OpenAiCompletions, OpenAiEmbeddings, OpenAiResponses};
+use super::{Format, Headers, Request};
+use crate::config::rules::ends_with_ignoring_case;
+use crate::net::Direction;
+use crate::policy::{self, Policy};
+use crate::trace::propagation::Carrier;
+
+/// A call that is to be read.
+pub(crate) struct Found {
+    pub(crate) format: Box<dyn Format>,
+    pub(crate) provider: Option<Cow<'static, str>>,
+    pub(crate) operation: &'static str,
+    /// The model, where the path names it.
+    pub(crate) model: Option<String>,
+    /// The path asks for a stream.
+    pub(crate) stream: bool,
+    /// The request waits for its body before it is placed.
+    pub(crate) holds: bool,
+}
+
+/// What a line of the table is asked with.
+pub(crate) struct Route<'a> {
+    /// What stood in the places of the stars, decoded.
+    pub(crate) stars: Vec<String>,
+    /// `gen_ai.provider.name`, if the host tells.
+    pub(crate) provider: Option<&'a str>,
+}
+
+/// What a line of the table makes: the format, the operation, and the provider if only the format tells.
+pub(crate) struct Made {
+    pub(crate) format: Box<dyn Format>,
+    pub(crate) operation: &'static str,
+    pub(crate) provider: &'static str,
+    /// Which star is the model.
+    pub(crate) model: Option<usize>,
+    pub(crate) stream: bool,
+}
+
+struct Line {
+    method: &'static str,
+    /// What the path ends with, segment by segment; a star is any one segment, or its part before a colon.
+    path: &'static str,
+    make: fn(&Route<'_>) -> Made,
+}
+
+fn made(format: impl Format + 'static, operation: &'static str, provider: &'static str) -> Made {
+    Made { format: Box::new(format), operation, provider, model: None, stream: false }
+}
+
+impl Made {
+    fn model(self, star: usize) -> Self {
+        Self { model: Some(star), ..self }
+    }
+
+    fn stream(self) -> Self {
+        Self { stream: true, ..self }
+    }
+}
+
+static LINES: &[Line] = &[
+    // Azure names the model in the path; a model in the body wins.
+    line("POST", "/openai/deployments/*/chat/completions", |_| made(OpenAiChat::default(), "chat", "openai").model(0)),
+    line("POST", "/openai/deployments/*/completions", |_| {
+        made(OpenAiCompletions::default(), "text_completion", "openai").model(0)
+    }),
+    line("POST", "/openai/deployments/*/embeddings", |_| {
+        made(OpenAiEmbeddings::default(), "embeddings", "openai").model(0)
+    }),
+    line("POST", "/chat/completions", |_| made(OpenAiChat::default(), "chat", "openai")),
+    line("POST", "/completions", |_| made(OpenAiCompletions::default(), "text_completion", "openai")),
+    line("POST", "/responses", |_| made(OpenAiResponses::default(), "chat", "openai")),
+    line("GET", "/responses/*", |route| made(Fetch::new(route), "fetch_response", "openai")),
+    line("POST", "/embeddings", |_| made(OpenAiEmbeddings::default(), "embeddings", "openai")),
+];
+
+const fn line(method: &'static str, path: &'static str, make: fn(&Route<'_>) -> Made) -> Line {
+    Line { method, path, make }
+}
+
+/// Hosts by their ends, and who answers there. A star is one label, or the rest of one.
+static HOSTS: &[(&str, &str)] = &[
+    ("api.openai.com", "openai"),
+    ("*.api.openai.com", "openai"),
+    ("*.openai.azure.com", "azure.ai.openai"),
+    ("*.cognitiveservices.azure.com", "azure.ai.openai"),
+    ("*.services.ai.azure.com", "azure.ai.inference"),
+    ("*.models.ai.azure.com", "azure.ai.inference"),
+    ("api.anthropic.com", "anthropic"),
+    ("generativelanguage.googleapis.com", "gcp.gemini"),
+    ("aiplatform.googleapis.com", "gcp.vertex_ai"),
+    ("*-aiplatform.googleapis.com", "gcp.vertex_ai"),
+    ("aiplatform.*.rep.googleapis.com", "gcp.vertex_ai"),
+    ("bedrock-*.amazonaws.com", "aws.bedrock"),
+    ("bedrock-*.amazonaws.com.cn", "aws.bedrock"),
+    ("bedrock-*.api.aws", "aws.bedrock"),
+    ("api.mistral.ai", "mistral_ai"),
+    ("api.*.mistral.ai", "mistral_ai"),
+    ("api.cohere.com", "cohere"),
+    ("api.cohere.ai", "cohere"),
+    ("api.groq.com", "groq"),
+    ("api.deepseek.com", "deepseek"),
+    ("api.x.ai", "x_ai"),
+    ("api.perplexity.ai", "perplexity"),
+    ("api.moonshot.ai", "moonshot_ai"),
+];
+
+/// What a request is, by its method, host, path and header fields.
+pub(crate) fn recognise<H: Carrier>(policy: &Policy, request: &Request<'_, H>) -> Option<Found> {
+    let subject = &request.subject;
+    let headers = request.headers;
+    let header = |name: &'static str| {
+        let value = headers.values(name).next()?;
+        std::str::from_utf8(value).ok()
+    };
+    let json = Type::of(header("content-type"));
+    let outbound = subject.direction == Direction::Outbound;
+    if outbound && (json != Type::Other || subject.method == "GET") {
+        let host = subject.host.map(policy::bare_host).unwrap_or_default();
+        let provider = policy.provider_for(host).or_else(|| provider(host, subject.port, header("user-agent")));
+        let found = LINES.iter().filter(|line| line.method == subject.method);
+        let found = found.filter_map(|line| Some((line, stars(line.path, subject.path)?)));
+        if let Some((line, stars)) = found.into_iter().next().filter(|(line, _)| is_meant(line, &header, host)) {
+            let route = Route { stars, provider };
+            let made = (line.make)(&route);
+            // A path alone that reads things is not enough: there must be a provider behind it.
+            if line.method == "GET" && provider.is_none() {
+                return None;
+            }
+            let foundry = made.provider == "anthropic" && provider == Some("azure.ai.inference");
+            let provider = if foundry { None } else { provider }.unwrap_or(made.provider);
+            return Some(Found {
+                format: made.format,
+                provider: Some(provider.to_owned().into()),
+                operation: made.operation,
+                model: made.model.and_then(|star| route.stars.get(star)).map(|model| bare_model(model).to_owned()),
+                stream: made.stream,
+                holds: json == Type::Json && subject.method == "POST",
+            });
+        }
+    }
+    None
+}
+
+/// Paths that other services have, too, are told by more than the path.
+fn is_meant<'h>(line: &Line, header: &dyn Fn(&'static str) -> Option<&'h str>, host: &str) -> bool {
+    match line.path {
+        "/v1/messages" => header("anthropic-version").is_some() || host.ends_with("anthropic.com"),
+        _ => true,
+    }
+}
+
+/// What a body is said to be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Type {
+    Json,
+    /// Nothing is said, or what `curl -d` says of everything.
+    Unsaid,
+    Other,
+}
+
+impl Type {
+    fn of(kind: Option<&str>) -> Self {
+        let Some(kind) = kind else { return Type::Unsaid };
+        let kind = kind.split(';').next().unwrap_or_default().trim();
+        let is = |other: &str| kind.eq_ignore_ascii_case(other);
+        if is("application/json") || is("text/json") || ends_with_ignoring_case(kind, "+json") {
+            Type::Json
+        } else if is("application/x-www-form-urlencoded") {
+            Type::Unsaid
+        } else {
+            Type::Other
+        }
+    }
+}
+
+/// `gen_ai.provider.name` by the host.
+fn provider(host: &str, port: u16, agent: Option<&str>) -> Option<&'static str> {
+    let known = HOSTS.iter().find(|(pattern, _)| is_host(pattern, host)).map(|(_, provider)| *provider);
+    let ollama = || port == 11434 || agent.is_some_and(|agent| agent.starts_with("ollama-python/"));
+    known.or_else(|| ollama().then_some("ollama"))
+}
+
+fn is_host(pattern: &str, host: &str) -> bool {
+    match pattern.split_once('*') {
+        None => pattern.eq_ignore_ascii_case(host),
+        Some((begin, end)) => {
+            host.len() > begin.len() + end.len()
+                && host.get(..begin.len()).is_some_and(|found| found.eq_ignore_ascii_case(begin))
+                && ends_with_ignoring_case(host, end)
+        }
+    }
+}
+
+/// What stands in the places of a pattern's stars, if the path ends as the pattern does.
+fn stars(pattern: &str, path: &str) -> Option<Vec<String>> {
+    let mut stars = Vec::new();
+    let mut found = path.strip_suffix('/').unwrap_or(path).rsplit('/');
+    for wanted in pattern.rsplit('/').take_while(|wanted| !wanted.is_empty()) {
+        let segment = found.next()?;
+        let star = match wanted.strip_prefix('*') {
+            None if wanted == segment => continue,
+            None => return None,
+            // A colon in a model's name is escaped where it could be mistaken for the one before the verb.
+            Some(verb) => segment.strip_suffix(verb).filter(|star| !star.is_empty())?,
+        };
+        stars.push(percent_decode_str(star).decode_utf8_lossy().into_owned());
+    }
+    // What stands before must be a path's begin or a whole segment.
+    found.next()?;
+    stars.reverse();
+    Some(stars)
+}
+
+/// A model's name without the folders that Google puts before it.
+fn bare_model(model: &str) -> &str {
+    model.strip_prefix("models/").unwrap_or(model)
+}
+
+/// How many requests for the same answer came before this one, by what SDKs say.
+pub(crate) fn resends(headers: &Headers<'_>) -> u32 {
+    let stainless = || headers.get("x-stainless-retry-count")?.parse().ok();
+    let amazon = || {
+        let said = headers.get("amz-sdk-request")?;
+        let attempt = said.split(';').find_map(|pair| pair.trim().strip_prefix("attempt=")?.parse::<u32>().ok())?;
+        Some(attempt.saturating_sub(1))
+    };
+    stainless().or_else(amazon).unwrap_or(0)
+}

@@ -1,0 +1,232 @@
+//! What a model says, put together from the pieces of a stream or taken from a whole answer: by choice, and in each by place.
+
+use std::borrow::Cow;
+
+use super::facts::MAX_CALLS;
+use super::item::{Key, Message, Part, Role, Text};
+use super::json;
+use crate::call::{Evidence, ToolCall};
+
+/// The answer under way.
+#[derive(Debug)]
+pub(crate) struct Reply {
+    key: Key,
+    limit: usize,
+    choices: Vec<Choice>,
+}
+
+#[derive(Debug)]
+struct Choice {
+    index: u64,
+    /// Parts by their place.
+    parts: Vec<(u64, Building)>,
+    finish: Option<Cow<'static, str>>,
+}
+
+/// A part that may still grow.
+#[derive(Debug)]
+enum Building {
+    Text(Text),
+    Reasoning(Text),
+    Call { id: Option<Box<str>>, name: Box<str>, arguments: Text },
+    Whole(Part),
+}
+
+impl Reply {
+    pub(crate) fn new(key: Key, limit: usize) -> Self {
+        Self { key, limit, choices: Vec::new() }
+    }
+
+    /// A piece of text.
+    pub(crate) fn text(&mut self, choice: u64, place: u64, piece: &str) {
+        let fresh = Text::new(self.limit, &self.key);
+        if let Some(Building::Text(text)) = self.part(choice, place, || Building::Text(fresh)) {
+            text.push(piece);
+        }
+    }
+
+    /// A piece of what the model thinks.
+    pub(crate) fn reasoning(&mut self, choice: u64, place: u64, piece: &str) {
+        let fresh = Text::new(self.limit, &self.key);
+        if let Some(Building::Reasoning(text)) = self.part(choice, place, || Building::Reasoning(fresh)) {
+            text.push(piece);
+        }
+    }
+
+    /// A tool is asked for. What is said first counts; an empty text says nothing.
+    pub(crate) fn call(&mut self, choice: u64, place: u64, id: Option<&str>, name: Option<&str>) {
+        let fresh = Text::new(MAX_ARGUMENTS, &self.key);
+        let new = || Building::Call { id: None, name: Box::default(), arguments: fresh };
+        if let Some(Building::Call { id: known, name: called, .. }) = self.part(choice, place, new) {
+            if known.is_none() {
+                *known = id.filter(|id| !id.is_empty()).map(|id| super::facts::bounded(id).into());
+            }
+            if called.is_empty() {
+                *called = super::facts::bounded(name.unwrap_or_default()).into();
+            }
+        }
+    }
+
+    /// A piece of its arguments, JSON.
+    pub(crate) fn arguments(&mut self, choice: u64, place: u64, piece: &str) {
+        self.call(choice, place, None, None);
+        if let Some(Building::Call { arguments, .. }) = self.part(choice, place, unreachable_part) {
+            arguments.push(piece);
+        }
+    }
+
+    /// A part that is whole. It replaces what was there.
+    pub(crate) fn put(&mut self, choice: u64, place: u64, part: Part) {
+        if let Some(found) = self.part(choice, place, unreachable_part) {
+            *found = Building::Whole(part);
+        }
+    }
+
+    /// All parts of a choice.
+    pub(crate) fn whole(&mut self, choice: u64, message: Message) {
+        if let Some(choice) = self.choice(choice) {
+            let parts = message.parts.into_iter().take(MAX_PARTS).zip(0..);
+            choice.parts = parts.map(|(part, place)| (place, Building::Whole(part))).collect();
+        }
+    }
+
+    /// Why a choice ended, by the conventions' names.
+    pub(crate) fn finish(&mut self, choice: u64, reason: impl Into<Cow<'static, str>>) {
+        if let Some(choice) = self.choice(choice) {
+            choice.finish = Some(reason.into());
+        }
+    }
+
+    /// The choice exists, whatever it says.
+    pub(crate) fn begin(&mut self, choice: u64) {
+        self.choice(choice);
+    }
+
+    /// Whether it asks for a tool.
+    pub(crate) fn has_calls(&self, choice: u64) -> bool {
+        let choice = self.choices.iter().find(|found| found.index == choice);
+        choice.is_some_and(|choice| choice.parts.iter().any(|(_, part)| part.is_call()))
+    }
+
+    /// Whether nothing was said.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.choices.is_empty()
+    }
+
+    /// Why each choice ended. `ended`: whoever did not say so by now will not.
+    pub(crate) fn finish_reasons(&self, ended: bool) -> Vec<Cow<'static, str>> {
+        let mut choices: Vec<_> = self.choices.iter().collect();
+        choices.sort_by_key(|choice| choice.index);
+        if !ended && choices.iter().all(|choice| choice.finish.is_none()) {
+            return Vec::new();
+        }
+        choices.iter().map(|choice| choice.finish.clone().unwrap_or(Cow::Borrowed("error"))).collect()
+    }
+
+    /// The tools that are asked for, as far as is known now.
+    pub(crate) fn issued(&self, evidence: &mut Evidence) {
+        evidence.issued.clear();
+        for (_, part) in self.choices.iter().flat_map(|choice| &choice.parts) {
+            let issued = match part {
+                Building::Call { id, name, arguments } => {
+                    ToolCall { id: id.clone(), name: name.clone(), arguments: json::digest_of(arguments, &self.key) }
+                }
+                Building::Whole(Part::ToolCall { id, name, arguments }) => {
+                    ToolCall { id: id.clone(), name: name.clone(), arguments: arguments.digest }
+                }
+                _ => continue,
+            };
+            if evidence.issued.len() == MAX_CALLS {
+                evidence.incomplete = true;
+                return;
+            }
+            evidence.issued.push(issued);
+        }
+    }
+
+    /// Everything that was said, one message for each choice.
+    pub(crate) fn messages(self) -> Vec<Message> {
+        let key = self.key;
+        let mut choices = self.choices;
+        choices.sort_by_key(|choice| choice.index);
+        let message = |mut choice: Choice| {
+            choice.parts.sort_by_key(|(place, _)| *place);
+            let parts = choice.parts.into_iter().map(|(_, part)| part.into_part(&key)).collect();
+            let finish_reason = choice.finish.map(|reason| reason.into_owned().into());
+            Message { parts, finish_reason, ..Message::new(Role::Assistant) }
+        };
+        choices.into_iter().map(message).collect()
+    }
+
+    /// About how many bytes are held.
+    pub(crate) fn held(&self) -> usize {
+        let parts = self.choices.iter().flat_map(|choice| &choice.parts);
+        self.choices.len() * size_of::<Choice>()
+            + parts.map(|(_, part)| size_of::<Building>() + part.held()).sum::<usize>()
+    }
+
+    fn choice(&mut self, index: u64) -> Option<&mut Choice> {
+        let known = self.choices.iter().position(|choice| choice.index == index);
+        let at = match known {
+            Some(at) => at,
+            None if self.choices.len() < MAX_CHOICES => {
+                self.choices.push(Choice { index, parts: Vec::new(), finish: None });
+                self.choices.len() - 1
+            }
+            None => return None,
+        };
+        self.choices.get_mut(at)
+    }
+
+    fn part(&mut self, choice: u64, place: u64, new: impl FnOnce() -> Building) -> Option<&mut Building> {
+        let choice = self.choice(choice)?;
+        // The part that grows is the last one, nearly always.
+        let known = choice.parts.iter().rposition(|(found, _)| *found == place);
+        let at = match known {
+            Some(at) => at,
+            None if choice.parts.len() < MAX_PARTS => {
+                choice.parts.push((place, new()));
+                choice.parts.len() - 1
+            }
+            None => return None,
+        };
+        choice.parts.get_mut(at).map(|(_, part)| part)
+    }
+}
+
+impl Building {
+    fn is_call(&self) -> bool {
+        matches!(self, Building::Call { .. } | Building::Whole(Part::ToolCall { .. }))
+    }
+
+    fn into_part(self, key: &Key) -> Part {
+        match self {
+            Building::Text(text) => Part::Text(text),
+            Building::Reasoning(text) => Part::Reasoning(text),
+            Building::Call { id, name, arguments } => {
+                Part::ToolCall { id, name, arguments: json::quoted_arguments(arguments, key) }
+            }
+            Building::Whole(part) => part,
+        }
+    }
+
+    fn held(&self) -> usize {
+        match self {
+            Building::Text(text) | Building::Reasoning(text) => text.held(),
+            Building::Call { arguments, .. } => arguments.held(),
+            Building::Whole(part) => part.held(),
+        }
+    }
+}
+
+/// For a part that is replaced at once.
+fn unreachable_part() -> Building {
+    Building::Whole(Part::Other(Box::default()))
+}
+
+/// Choices of one answer.
+const MAX_CHOICES: usize = 64;
+/// Parts of one choice.
+const MAX_PARTS: usize = 512;
+/// Of the arguments of one tool call; they are read again.
+const MAX_ARGUMENTS: usize = 64 * 1024;

@@ -1,0 +1,149 @@
+//! A request that waits for its body before its head goes upstream: what places the call stands at the body's end. Its pieces
+//! are kept as they came, and their senders get the room back: no window is as large as a body may be.
+
+use std::collections::VecDeque;
+use std::future::{Future, poll_fn};
+use std::pin::pin;
+use std::sync::Arc;
+use std::task::Poll;
+
+use bytes::Bytes;
+use h2::RecvStream;
+use h2::server::SendResponse;
+use http::request::Parts;
+use tokio::time::{Instant, sleep_until};
+
+use super::exchange::request_head;
+use crate::budget::{Budget, Loan, Use};
+use crate::genai::Inspection;
+use crate::policy::Policy;
+use crate::proxy::hold::{MAX_BODY, PATIENCE, Released};
+use crate::stack::Context;
+
+/// A request that waits.
+pub(super) struct Waiting<'a> {
+    context: &'a Context,
+    policy: &'a Policy,
+    parts: &'a Parts,
+    /// Gone with the waiting.
+    inspection: Option<Box<Inspection>>,
+    kept: Kept,
+}
+
+/// Pieces of a body that its sender has the room for back.
+#[derive(Debug, Default)]
+pub(super) struct Kept {
+    pub(super) pieces: VecDeque<Bytes>,
+    size: usize,
+    loan: Option<Loan>,
+    /// Nothing but trailers follows, and whoever reads the body knows.
+    pub(super) ended: bool,
+}
+
+impl Kept {
+    /// False if the budget has no room. The piece is kept all the same: it is here.
+    fn keep(&mut self, piece: Bytes, budget: &Arc<Budget>) -> bool {
+        let before = self.size.max(FREE);
+        self.size += piece.len().max(SMALL);
+        self.pieces.push_back(piece);
+        match (self.size.saturating_sub(before), &mut self.loan) {
+            (0, _) => true,
+            (beyond, Some(loan)) => loan.grow(beyond),
+            (beyond, none) => {
+                *none = budget.lend(beyond, Use::Bodies);
+                none.is_some()
+            }
+        }
+    }
+}
+
+impl<'a> Waiting<'a> {
+    pub(super) fn new(context: &'a Context, policy: &'a Policy, parts: &'a Parts, inspection: Box<Inspection>) -> Self {
+        Self { context, policy, parts, inspection: Some(inspection), kept: Kept::default() }
+    }
+
+    /// Waits. `None`: the client has gone, and upstream has not heard of it.
+    pub(super) async fn wait(
+        mut self,
+        body: &mut RecvStream,
+        respond: &mut SendResponse<Bytes>,
+    ) -> Option<(Box<Inspection>, Kept)> {
+        let mut progress = Instant::now();
+        let mut timer = pin!(sleep_until(progress + PATIENCE));
+        let why = poll_fn(|cx| {
+            loop {
+                if respond.poll_reset(cx).is_ready() {
+                    return Poll::Ready(None);
+                }
+                match body.poll_data(cx) {
+                    Poll::Ready(Some(Ok(piece))) => {
+                        progress = Instant::now();
+                        if let Some(why) = self.came(piece, body) {
+                            return Poll::Ready(Some(why));
+                        }
+                    }
+                    // Trailers follow.
+                    Poll::Ready(None) => {
+                        self.ended();
+                        return Poll::Ready(Some(Released::Complete));
+                    }
+                    Poll::Ready(Some(Err(_))) => return Poll::Ready(None),
+                    Poll::Pending => {
+                        while timer.as_mut().poll(cx).is_ready() {
+                            if timer.deadline() >= progress + PATIENCE {
+                                return Poll::Ready(Some(Released::Stalled));
+                            }
+                            // Cheaper than to arm it anew with every piece.
+                            timer.as_mut().reset(progress + PATIENCE);
+                        }
+                        return Poll::Pending;
+                    }
+                }
+            }
+        });
+        let why = why.await?;
+        why.count(&self.context.settings.metrics);
+        let inspection = self.inspection.take()?;
+        Some((inspection, std::mem::take(&mut self.kept)))
+    }
+
+    /// A piece has come. Why it no longer waits.
+    fn came(&mut self, piece: Bytes, body: &mut RecvStream) -> Option<Released> {
+        if let Some(inspection) = &mut self.inspection {
+            inspection.request(&piece);
+        }
+        // Fails where the client has gone, which is seen next.
+        let _ = body.flow_control().release_capacity(piece.len());
+        let lent = self.kept.keep(piece, &self.context.settings.budget);
+        if body.is_end_stream() {
+            self.ended();
+            return Some(Released::Complete);
+        }
+        if !lent {
+            return Some(Released::Budget);
+        }
+        (self.kept.size > MAX_BODY).then_some(Released::Size)
+    }
+
+    fn ended(&mut self) {
+        self.kept.ended = true;
+        if let Some(inspection) = &mut self.inspection {
+            inspection.request_ended();
+        }
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        // The client has gone. Upstream has not heard of it, but it was a call.
+        if let Some(inspection) = self.inspection.take() {
+            Released::Ended.count(&self.context.settings.metrics);
+            drop(self.context.begin(self.policy, &request_head(self.context, self.parts), Some(inspection)));
+        }
+    }
+}
+
+/// What may be kept without asking.
+const FREE: usize = 64 * 1024;
+/// What a piece counts at least.
+const SMALL: usize = 256;
