@@ -6,6 +6,7 @@
 
 mod export;
 mod file;
+mod genai;
 mod inherited;
 mod resource;
 mod tls;
@@ -156,6 +157,7 @@ pub fn assemble(
     let enabled = !reader.otel(&["OTEL_SDK_DISABLED"], false, "true or false", parse_bool);
     let export = reader.export(&own_ports).filter(|_| enabled);
     let batch = reader.batch();
+    let genai = reader.genai();
     let propagators = reader.propagators();
     let sampler = reader.sampler();
     let resource = reader.resource(|path| read_file(path).ok());
@@ -182,7 +184,7 @@ pub fn assemble(
         enabled,
         export,
         batch,
-        genai: crate::config::GenAi::default(),
+        genai,
         propagators,
         sampler,
         resource,
@@ -404,7 +406,7 @@ const MAX_PATH: usize = 4095;
 const ABSOLUTE: &str = "an absolute path without \"..\"";
 /// Read by `iptables/init.sh`, which may share the environment of `sidetrace check`.
 const REDIRECT: &str = "SIDETRACE_REDIRECT_";
-const OWN: [&str; 29] = [
+const OWN: [&str; 31] = [
     "SIDETRACE_CONFIG",
     "SIDETRACE_OUTBOUND_PORT",
     "SIDETRACE_INBOUND_PORT",
@@ -426,6 +428,8 @@ const OWN: [&str; 29] = [
     "SIDETRACE_DRAIN_TIMEOUT",
     "SIDETRACE_FLUSH_TIMEOUT",
     "SIDETRACE_EXPORT_TOKEN_FILE",
+    "SIDETRACE_GENAI_METRICS",
+    "SIDETRACE_CONTENT_MAX_BYTES",
     "SIDETRACE_LOG",
     "SIDETRACE_LOG_FORMAT",
     "SIDETRACE_POD_NAME",
