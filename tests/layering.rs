@@ -13,8 +13,9 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("budget", &["telemetry"]), // shows what it has lent, and asks the kernel for our memory
     ("trace", &["budget", "telemetry"]),
     ("net", &["telemetry"]),
-    ("config", &["trace", "net"]), // the assembly names resource attributes, rules name directions
-    ("policy", &["net", "config"]),
+    ("redaction", &[]),
+    ("config", &["trace", "net", "redaction"]), // the assembly names resource attributes, rules name directions
+    ("policy", &["net", "config", "redaction"]),
     ("reload", &["telemetry", "config", "policy"]),
     ("http1", &["trace"]),
     ("detect", &["net", "http1"]),
@@ -23,7 +24,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("trust", &["config", "der"]),
     ("tls", &["budget", "telemetry", "config", "files", "net", "der", "detect", "trust"]),
     ("check", &[]),
-    ("genai", &["budget", "telemetry", "call", "trace", "net", "config", "policy"]),
+    ("genai", &["budget", "telemetry", "call", "trace", "net", "config", "policy", "redaction"]),
     ("stitch", &["trace", "call"]),
     ("stack", &["budget", "telemetry", "call", "trace", "net", "config", "policy", "genai", "stitch"]),
     // Feeds a body that is held to its inspection before there is a call.

@@ -426,7 +426,7 @@ const MAX_PATH: usize = 4095;
 const ABSOLUTE: &str = "an absolute path without \"..\"";
 /// Read by `iptables/init.sh`, which may share the environment of `sidetrace check`.
 const REDIRECT: &str = "SIDETRACE_REDIRECT_";
-const OWN: [&str; 30] = [
+const OWN: [&str; 31] = [
     "SIDETRACE_CONFIG",
     "SIDETRACE_GENAI_METRICS",
     "SIDETRACE_OUTBOUND_PORT",
@@ -449,6 +449,7 @@ const OWN: [&str; 30] = [
     "SIDETRACE_DRAIN_TIMEOUT",
     "SIDETRACE_FLUSH_TIMEOUT",
     "SIDETRACE_EXPORT_TOKEN_FILE",
+    "SIDETRACE_CONTENT_MAX_BYTES",
     "SIDETRACE_LOG",
     "SIDETRACE_LOG_FORMAT",
     "SIDETRACE_POD_NAME",

@@ -94,9 +94,6 @@ impl Context {
         let (propagators, sampler) = (settings.propagators, &settings.sampler);
         let placement = stitch::place(&incoming, evidence, handling, propagators, sampler, &mut rand::rng());
         let edits = settings.propagators.inject(&placement, handling, head.headers);
-        if let Some(inspection) = &mut inspection {
-            inspection.placed(&placement, Instant::now());
-        }
         if !settings.sink.admits() {
             return (edits, None);
         }
