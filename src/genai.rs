@@ -195,7 +195,7 @@ impl Headers<'_> {
 /// What is to be read of a call's bodies, if anything.
 pub fn recognise<H: Carrier>(
     settings: &Arc<Settings>,
-    policy: &Policy,
+    policy: &Arc<Policy>,
     request: &Request<'_, H>,
 ) -> Option<Box<Inspection>> {
     let found = providers::recognise(settings, policy, request)?;
@@ -220,6 +220,8 @@ pub fn recognise<H: Carrier>(
     let request = Reading::new(encodings, What::Request, None, format.request_shape(), facts.limit, settings.key);
     Some(Box::new(Inspection {
         settings: settings.clone(),
+        policy: policy.clone(),
+        sealed: None,
         holds: found.holds,
         format,
         facts: Some(facts),
@@ -244,6 +246,9 @@ fn lookup<H: Carrier>(headers: &H) -> impl Fn(&str) -> Option<String> {
 #[derive(Debug)]
 pub struct Inspection {
     settings: Arc<Settings>,
+    policy: Arc<Policy>,
+    /// What had been found when the call ended.
+    sealed: Option<Evidence>,
     holds: bool,
     format: Box<dyn Format>,
     /// Taken by the conclusion.
@@ -372,6 +377,8 @@ impl Inspection {
     pub fn answer(&mut self, bytes: &[u8], now: Instant) {
         let (Some(reading), Some(facts)) = (&mut self.answer, &mut self.facts) else { return };
         let fed = reading.feed(bytes, &mut *self.format, facts);
+        // Before the bytes go on: whoever acts on a tool call finds it known.
+        facts.reply.issued(&mut facts.evidence);
         if std::mem::take(&mut facts.chunk) {
             self.times.chunk(now);
         }
@@ -399,14 +406,15 @@ impl Inspection {
 
     /// How the call ended, if its exchange ended like this: a client may leave once it has its answer.
     pub fn end(&self, end: End) -> End {
-        if end == End::Cancelled && self.format.is_answered() { End::Complete } else { end }
+        let answered = || self.format.is_answered() || self.facts.as_ref().is_some_and(|facts| facts.ended);
+        if end == End::Cancelled && answered() { End::Complete } else { end }
     }
 
     /// The call has ended: its span learns what was found. `end`: of the exchange.
     pub fn conclude(&mut self, end: End, span: &mut Span) {
         self.read_rest(end);
-        let Some(mut facts) = self.facts.take() else { return };
         let end = self.end(end);
+        let Some(mut facts) = self.facts.take() else { return };
         // A document may come in chunks, too: Gemini's array.
         let streamed = self.streamed || self.times.first.is_some();
         self.format.finish(end == End::Complete, &mut facts);
@@ -429,6 +437,13 @@ impl Inspection {
         if let Some(why) = self.incomplete {
             facts.set(semconv::SIDETRACE_INSPECTION_INCOMPLETE, why);
         }
+        facts.seal();
+        let model = facts.response_model.as_ref().or(facts.model.as_ref());
+        let price = model.and_then(|model| self.policy.price(facts.provider.as_deref(), model));
+        if let Some(cost) = price.and_then(|price| facts.cost(price)) {
+            facts.set(semconv::SIDETRACE_COST, cost);
+        }
+        self.sealed = Some(std::mem::take(&mut facts.evidence));
         write(facts, streamed, span);
     }
 

@@ -95,7 +95,7 @@ fn seen(
     };
     let head = Request { subject, path: target, headers: &request.headers };
     let span = Span::new(propagation::start(&mut rand::rng()), request.line[0].clone());
-    let Some(mut inspection) = recognise(settings, &Policy::new(Rules::default()), &head) else {
+    let Some(mut inspection) = recognise(settings, &Arc::new(Policy::new(Rules::default())), &head) else {
         return (json!({ "name": request.line[0], "attributes": {} }), None);
     };
     for piece in request.body.chunks(piece) {

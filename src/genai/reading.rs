@@ -207,7 +207,7 @@ impl Sink for Told<'_> {
                 What::Answer => format.answer(node, facts),
                 What::Failure => format.failed(node, facts),
             },
-            _ if begin.get(..length).is_some_and(|begin| begin.trim_ascii() == DONE) => {}
+            _ if begin.get(..length).is_some_and(|begin| begin.trim_ascii() == DONE) => facts.ended = true,
             _ => documents.unread += 1,
         }
     }

@@ -64,7 +64,7 @@ struct Grpc {
 
 impl Context {
     /// What is to be read of the bodies of a request that has come, if it is to be recorded. Counts nothing.
-    pub fn recognise<H: Carrier>(&self, policy: &Policy, head: &RequestHead<'_, H>) -> Option<Box<Inspection>> {
+    pub fn recognise<H: Carrier>(&self, policy: &Arc<Policy>, head: &RequestHead<'_, H>) -> Option<Box<Inspection>> {
         let settings = &*self.settings;
         if !settings.enabled || !settings.sink.would_admit() {
             return None;

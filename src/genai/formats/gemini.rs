@@ -180,7 +180,6 @@ impl Gemini {
                 facts.reply.finish(index, finish_reason(reason, facts.reply.has_calls(index)));
             }
         }
-        facts.reply.issued(&mut facts.evidence);
     }
 
     fn candidate(&mut self, index: u64) -> Option<&mut Candidate> {

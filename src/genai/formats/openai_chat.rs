@@ -107,7 +107,6 @@ impl Format for OpenAiChat {
         for (position, choice) in choices.into_iter().enumerate() {
             read_choice(choice, position as u64, facts);
         }
-        facts.reply.issued(&mut facts.evidence);
     }
 
     fn wish(&self) -> Option<Wish> {
