@@ -137,10 +137,16 @@ impl Settings {
     /// A session is over: whatever waits for its answers waits no longer.
     pub(super) fn close(&self, scope: Digest) {
         let mut table = self.parked.lock();
-        let keys: Vec<_> = table.calls.iter().filter(|(_, entry)| entry.scope == scope).map(|(key, _)| *key).collect();
+        let ours = |key: &&Digest| table.calls.get(key).is_some_and(|entry| entry.scope == scope);
+        let keys: Vec<_> = table.ages.values().filter(ours).copied().collect();
         let gone: Vec<_> = keys.iter().filter_map(|key| table.take_waiting(key)).collect();
         drop(table);
         gone.into_iter().for_each(|call| call.break_off());
+    }
+
+    /// Nothing more will come: all that waits is given up.
+    pub fn drain(&self) {
+        self.parked.take_all().into_iter().for_each(|call| self.lose(call));
     }
 
     /// The call is kept, or given back with its entry's fate.
@@ -195,6 +201,11 @@ impl Parked {
         span: &ActiveSpan,
         end: End,
     ) -> Option<Box<Inspection>> {
+        // What it has read is told: little is left to hold.
+        let held = PARKED.max(inspection.facts.as_ref().map_or(0, |facts| facts.held()));
+        if let Some(loan) = ticket.settings.budget.lend(held, Use::Inspections) {
+            inspection.loan = loan;
+        }
         let mut table = self.lock();
         let known = table.calls.get_mut(&ticket.key).filter(|entry| entry.age == ticket.age);
         let Some(entry) = known else {
@@ -216,12 +227,11 @@ impl Parked {
         None
     }
 
-    pub(super) fn drain(&self) {
+    /// All that waits.
+    fn take_all(&self) -> Vec<Call> {
         let mut table = self.lock();
-        let keys: Vec<_> = table.calls.keys().copied().collect();
-        let gone: Vec<_> = keys.iter().filter_map(|key| table.take_waiting(key)).collect();
-        drop(table);
-        gone.into_iter().for_each(|call| call.break_off());
+        let keys: Vec<_> = table.ages.values().copied().collect();
+        keys.iter().filter_map(|key| table.take_waiting(key)).collect()
     }
 
     fn lock(&self) -> MutexGuard<'_, Table> {
@@ -323,6 +333,8 @@ impl fmt::Debug for Parked {
     }
 }
 
+/// About how many bytes a call holds that waits.
+const PARKED: usize = 4 * 1024;
 const LOST: &str = "parked_lost";
 /// The stream that was to bring the answer ended without it.
 const ENDED: &str = "stream_ended";

@@ -170,11 +170,12 @@ impl Format for Mcp {
     fn request_item(&mut self, _: &'static str, item: Node, facts: &mut Facts) {
         let Some(message) = Message::of(item, facts) else { return };
         self.proven = true;
+        let mcp = self.named || self.is_awaited();
         if !matches!(self.says, Says::Batch(_)) {
             self.says = Says::Batch(Box::default());
         }
         if let Says::Batch(batch) = &mut self.says {
-            batch.push(message, self.named, &mut self.place);
+            batch.push(message, mcp, &mut self.place);
         }
     }
 

@@ -25,7 +25,7 @@ pub(super) struct Batch {
 }
 
 impl Batch {
-    /// The next message. `mcp`: the header fields are MCP's.
+    /// The next message. `mcp`: header fields or path are MCP's.
     pub(super) fn push(&mut self, message: Message, mcp: bool, place: &mut Place) {
         self.size = self.size.saturating_add(1);
         self.mcp = mcp;

@@ -274,6 +274,11 @@ impl Origin {
             }
             attribute
         }));
+        if span.kind == SpanKind::Client {
+            // Who calls is known: it is the agent.
+            let own = [semconv::CLIENT_ADDRESS, semconv::CLIENT_PORT];
+            span.attributes.retain(|attribute| !own.contains(&attribute.key.as_str()));
+        }
         span
     }
 }
