@@ -41,11 +41,17 @@ enum Call {
     /// Its own exchange is still under way.
     Expected,
     /// The same, but the answer was faster.
-    Answered(Answer, Loan),
+    Answered(Box<Answered>),
     /// Its exchange has ended, like this.
     Parked(Box<Inspection>, ActiveSpan, End),
     /// It is part of an exchange.
     Open(Box<Open>),
+}
+
+struct Answered {
+    answer: Answer,
+    /// Held with it.
+    _loan: Loan,
 }
 
 /// A call inside an exchange, which has a span of its own: one of a batch, or one that the other side asks for.
@@ -80,8 +86,8 @@ impl Settings {
     }
 
     /// A call inside an exchange has begun. What cannot be waited for ends at once.
-    pub(super) fn open(self: &Arc<Self>, scope: Digest, key: Digest, open: Box<Open>) -> Option<Ticket> {
-        match self.enter(scope, key, Call::Open(open)) {
+    pub(super) fn open(self: &Arc<Self>, scope: Digest, key: Digest, open: Open) -> Option<Ticket> {
+        match self.enter(scope, key, Call::Open(Box::new(open))) {
             Ok(ticket) => Some(ticket),
             Err(call) => {
                 self.lose(call);
@@ -117,7 +123,7 @@ impl Settings {
                 let answer = answer.slim();
                 // Nothing that lends waits: the lock is held no longer for it.
                 if let Some(loan) = self.budget.lend(answer.held(), Use::Inspections) {
-                    entry.call = Call::Answered(answer, loan);
+                    entry.call = Call::Answered(Box::new(Answered { answer, _loan: loan }));
                 }
                 return;
             }
@@ -128,7 +134,10 @@ impl Settings {
         let Some(entry) = table.remove(&key) else { return };
         drop(table);
         match entry.call {
-            Call::Parked(inspection, span, _) => resolve(inspection, &span, answer),
+            Call::Parked(mut inspection, span, _) => {
+                inspection.resolve(answer);
+                span.conclude_with(End::Complete, |span| inspection.conclude(End::Complete, span));
+            }
             Call::Open(open) => open.answered(answer),
             Call::Expected | Call::Answered(..) => {}
         }
@@ -216,8 +225,8 @@ impl Parked {
         if matches!(entry.call, Call::Answered(..)) {
             let answered = table.remove(&ticket.key);
             drop(table);
-            if let Some(Entry { call: Call::Answered(answer, _), .. }) = answered {
-                inspection.resolve(answer);
+            if let Some(Entry { call: Call::Answered(answered), .. }) = answered {
+                inspection.resolve(answered.answer);
             }
             return Some(inspection);
         }
@@ -269,14 +278,14 @@ impl Call {
 
 impl Open {
     /// Its answer has come.
-    pub(crate) fn answered(mut self: Box<Self>, answer: Answer) {
+    pub(crate) fn answered(mut self, answer: Answer) {
         self.called.answered(answer, &mut self.facts);
         self.end(End::Complete);
     }
 
     /// It has ended.
-    pub(crate) fn end(self: Box<Self>, end: End) {
-        let Self { facts, span, loan, .. } = *self;
+    pub(crate) fn end(self, end: End) {
+        let Self { facts, span, loan, .. } = self;
         span.conclude_with(end, |span| {
             write(facts, false, span);
             if end == End::Broken {
@@ -285,11 +294,6 @@ impl Open {
         });
         drop(loan);
     }
-}
-
-fn resolve(mut inspection: Box<Inspection>, span: &ActiveSpan, answer: Answer) {
-    inspection.resolve(answer);
-    span.conclude_with(End::Complete, |span| inspection.conclude(End::Complete, span));
 }
 
 impl Ticket {

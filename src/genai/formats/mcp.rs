@@ -104,11 +104,11 @@ impl Mcp {
     fn hear(&mut self, node: Node, facts: &mut Facts) {
         let asks = self.streamed && self.is_mcp(facts);
         match (Message::of(node, facts), &mut self.says) {
-            (Some(Message::Response { id, answer }), Says::Call(called)) => {
-                // What is no stream can answer nothing else; nor can an error that has no id.
-                if !self.streamed || id.is_none() || called.id.is_none() || id == called.id {
-                    called.answered(answer, facts);
-                }
+            // What is no stream can answer nothing else; nor can an error that has no id.
+            (Some(Message::Response { id, answer }), Says::Call(called))
+                if !self.streamed || id.is_none() || called.id.is_none() || id == called.id =>
+            {
+                called.answered(answer, facts);
             }
             (Some(Message::Response { id: Some(id), answer }), Says::Batch(batch)) => batch.answered(&id, answer),
             (Some(Message::Request { id: Some(id), method, .. }), _) if asks => {

@@ -14,7 +14,7 @@ pub(super) struct Batch {
     size: i64,
     /// Requests, until the exchange has its span.
     waiting: Vec<(Option<Id>, Box<str>, Node)>,
-    open: Vec<Box<Open>>,
+    open: Vec<Open>,
     /// Requests so far that have a span, or are to have one.
     begun: usize,
     lost: u64,
