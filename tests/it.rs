@@ -13,11 +13,13 @@ mod it {
     mod delivery;
     mod ends;
     mod export;
+    mod genai;
     mod h2;
     mod hellos;
     mod hostile;
     mod inbound;
     mod life;
+    mod metrics;
     mod policy;
     mod redirect_rules;
     mod rules;

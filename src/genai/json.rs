@@ -378,6 +378,11 @@ impl Reader {
         done.ok_or(Fault::Malformed)
     }
 
+    /// Whether the document has ended.
+    pub(crate) fn is_done(&self) -> bool {
+        self.state == State::End
+    }
+
     /// Whether anything has come that is not blank.
     pub(crate) fn has_begun(&self) -> bool {
         self.failed || self.state != State::Value { first: false } || !self.stack.is_empty()
@@ -699,7 +704,7 @@ impl Reader {
         match purpose {
             Purpose::Name => {
                 if let Some(frame) = self.stack.last_mut() {
-                    frame.name = String::from_utf8_lossy(&self.text).into();
+                    frame.name = name(frame.shape, &self.text);
                 }
                 self.state = State::Colon;
             }
@@ -774,6 +779,23 @@ fn push_lossy(text: &mut Text, mut piece: &[u8], carry: &mut ([u8; 4], usize)) {
     }
 }
 
+/// A field's name. Protocol buffers take `max_tokens` for `maxTokens`: it is one name, where that one is wanted.
+fn name(shape: &Shape, found: &[u8]) -> Box<str> {
+    let found = String::from_utf8_lossy(found);
+    let is_known = |name: &str| shape.fields.iter().any(|(known, _)| *known == name);
+    if shape.fields.is_empty() || !found.contains('_') || is_known(&found) {
+        return found.into();
+    }
+    let mut words = found.split('_');
+    let mut camel = words.next().unwrap_or_default().to_owned();
+    for word in words {
+        let mut letters = word.chars();
+        camel.extend(letters.next().map(|first| first.to_ascii_uppercase()));
+        camel.push_str(letters.as_str());
+    }
+    if is_known(&camel) { camel.into() } else { found.into() }
+}
+
 fn number(text: &[u8]) -> Node {
     let text = std::str::from_utf8(text).unwrap_or_default();
     if let Ok(number) = text.parse::<i64>() {
@@ -807,6 +829,13 @@ const MAX_SHORT: usize = 1024;
 /// Bytes of a string that is to be read again.
 const MAX_WHOLE: usize = 64 * 1024;
 const MAX_NUMBER: usize = 64;
+
+/// A document that is there as a whole: JSON inside of JSON. `None` if it is none.
+pub(crate) fn read(bytes: &[u8], shape: &'static Shape, content: usize, key: Key) -> Option<Node> {
+    let mut reader = Reader::new(shape, content, key);
+    reader.feed(bytes, &mut |_, _| {}).ok()?;
+    reader.end(&mut |_, _| {}).ok()
+}
 
 /// The arguments of a tool, from a string that is JSON.
 pub(crate) fn quoted_arguments(json: Text, key: &Key) -> Arguments {

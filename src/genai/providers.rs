@@ -8,7 +8,10 @@ use std::sync::Arc;
 
 use percent_encoding::percent_decode_str;
 
-use super::formats::{Mcp, McpListen, OpenAiChat};
+use super::formats::{
+    Anthropic, Cohere, CohereEmbed, Fetch, Gemini, GeminiEmbed, Mcp, McpListen, Ollama, OllamaEmbed, OpenAiChat,
+    OpenAiCompletions, OpenAiEmbeddings, OpenAiResponses,
+};
 use super::{Format, Headers, Request, Settings};
 use crate::config::rules::ends_with_ignoring_case;
 use crate::net::Direction;
@@ -70,7 +73,39 @@ impl Made {
 static LINES: &[Line] = &[
     // Azure names the model in the path; a model in the body wins.
     line("POST", "/openai/deployments/*/chat/completions", |_| made(OpenAiChat::default(), "chat", "openai").model(0)),
+    line("POST", "/openai/deployments/*/completions", |_| {
+        made(OpenAiCompletions::default(), "text_completion", "openai").model(0)
+    }),
+    line("POST", "/openai/deployments/*/embeddings", |_| {
+        made(OpenAiEmbeddings::default(), "embeddings", "openai").model(0)
+    }),
     line("POST", "/chat/completions", |_| made(OpenAiChat::default(), "chat", "openai")),
+    line("POST", "/agents/completions", |_| made(OpenAiChat::default(), "chat", "mistral_ai")),
+    line("POST", "/completions", |_| made(OpenAiCompletions::default(), "text_completion", "openai")),
+    line("POST", "/responses", |_| made(OpenAiResponses::default(), "chat", "openai")),
+    line("GET", "/responses/*", |route| made(Fetch::new(route), "fetch_response", "openai")),
+    // Others than Ollama have OpenAI's format there.
+    line("POST", "/api/embeddings", |route| match route.provider {
+        Some("ollama") => made(OllamaEmbed::default(), "embeddings", "ollama"),
+        _ => made(OpenAiEmbeddings::default(), "embeddings", "openai"),
+    }),
+    line("POST", "/embeddings", |_| made(OpenAiEmbeddings::default(), "embeddings", "openai")),
+    line("POST", "/v1/messages", |_| made(Anthropic::default(), "chat", "anthropic")),
+    line("POST", "/models/*:rawPredict", |_| made(Anthropic::raw(), "chat", "anthropic").model(0)),
+    line("POST", "/models/*:streamRawPredict", |_| made(Anthropic::raw(), "chat", "anthropic").model(0).stream()),
+    line("POST", "/*:generateContent", |_| made(Gemini::default(), "generate_content", "gcp.gen_ai").model(0)),
+    line("POST", "/*:streamGenerateContent", |_| {
+        made(Gemini::default(), "generate_content", "gcp.gen_ai").model(0).stream()
+    }),
+    line("POST", "/*:embedContent", |_| made(GeminiEmbed::default(), "embeddings", "gcp.gen_ai").model(0)),
+    line("POST", "/*:batchEmbedContents", |_| made(GeminiEmbed::default(), "embeddings", "gcp.gen_ai").model(0)),
+    line("POST", "/models/*:predict", |_| made(GeminiEmbed::predict(), "embeddings", "gcp.gen_ai").model(0)),
+    line("POST", "/v2/chat", |_| made(Cohere::default(), "chat", "cohere")),
+    line("POST", "/v2/embed", |_| made(CohereEmbed::default(), "embeddings", "cohere")),
+    line("POST", "/v1/embed", |_| made(CohereEmbed::default(), "embeddings", "cohere")),
+    line("POST", "/api/chat", |_| made(Ollama::chat(), "chat", "ollama")),
+    line("POST", "/api/generate", |_| made(Ollama::generate(), "text_completion", "ollama")),
+    line("POST", "/api/embed", |_| made(OllamaEmbed::default(), "embeddings", "ollama")),
 ];
 
 const fn line(method: &'static str, path: &'static str, make: fn(&Route<'_>) -> Made) -> Line {
@@ -237,7 +272,10 @@ fn stars(pattern: &str, path: &str) -> Option<Vec<String>> {
 
 /// A model's name without the folders that Google puts before it.
 fn bare_model(model: &str) -> &str {
-    model.strip_prefix("models/").unwrap_or(model)
+    ["publishers/google/models/", "models/", "tunedModels/"]
+        .iter()
+        .find_map(|folder| model.strip_prefix(folder))
+        .unwrap_or(model)
 }
 
 /// How many requests for the same answer came before this one, by what SDKs say.

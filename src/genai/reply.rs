@@ -13,6 +13,8 @@ pub(crate) struct Reply {
     key: Key,
     limit: usize,
     choices: Vec<Choice>,
+    /// The format has no word for why an answer ends.
+    unreasoned: bool,
 }
 
 #[derive(Debug)]
@@ -28,13 +30,19 @@ struct Choice {
 enum Building {
     Text(Text),
     Reasoning(Text),
-    Call { id: Option<Box<str>>, name: Box<str>, arguments: Text },
+    /// `server`: the provider runs the tool, which is of this kind.
+    Call {
+        id: Option<Box<str>>,
+        name: Box<str>,
+        arguments: Text,
+        server: Option<Box<str>>,
+    },
     Whole(Part),
 }
 
 impl Reply {
     pub(crate) fn new(key: Key, limit: usize) -> Self {
-        Self { key, limit, choices: Vec::new() }
+        Self { key, limit, choices: Vec::new(), unreasoned: false }
     }
 
     /// A piece of text.
@@ -53,10 +61,26 @@ impl Reply {
         }
     }
 
+    /// A piece of text as it was read: the first one may be of any length.
+    pub(crate) fn add(&mut self, choice: u64, place: u64, piece: &Text) {
+        let fresh = Text::new(self.limit, &self.key);
+        if let Some(Building::Text(text)) = self.part(choice, place, || Building::Text(fresh)) {
+            text.append(piece);
+        }
+    }
+
+    /// The same of what the model thinks.
+    pub(crate) fn add_reasoning(&mut self, choice: u64, place: u64, piece: &Text) {
+        let fresh = Text::new(self.limit, &self.key);
+        if let Some(Building::Reasoning(text)) = self.part(choice, place, || Building::Reasoning(fresh)) {
+            text.append(piece);
+        }
+    }
+
     /// A tool is asked for. What is said first counts; an empty text says nothing.
     pub(crate) fn call(&mut self, choice: u64, place: u64, id: Option<&str>, name: Option<&str>) {
         let fresh = Text::new(MAX_ARGUMENTS, &self.key);
-        let new = || Building::Call { id: None, name: Box::default(), arguments: fresh };
+        let new = || Building::Call { id: None, name: Box::default(), arguments: fresh, server: None };
         if let Some(Building::Call { id: known, name: called, .. }) = self.part(choice, place, new) {
             if known.is_none() {
                 *known = id.filter(|id| !id.is_empty()).map(|id| super::facts::bounded(id).into());
@@ -64,6 +88,14 @@ impl Reply {
             if called.is_empty() {
                 *called = super::facts::bounded(name.unwrap_or_default()).into();
             }
+        }
+    }
+
+    /// The provider runs a tool of its own.
+    pub(crate) fn server_call(&mut self, (choice, place): (u64, u64), id: Option<&str>, name: &str, kind: &str) {
+        self.call(choice, place, id, Some(name));
+        if let Some(Building::Call { server, .. }) = self.part(choice, place, unreachable_part) {
+            *server = Some(super::facts::bounded(kind).into());
         }
     }
 
@@ -83,8 +115,14 @@ impl Reply {
     }
 
     /// All parts of a choice.
-    pub(crate) fn whole(&mut self, choice: u64, message: Message) {
+    pub(crate) fn whole(&mut self, choice: u64, mut message: Message) {
+        let limit = self.limit;
         if let Some(choice) = self.choice(choice) {
+            for part in &mut message.parts {
+                if let Part::Text(text) | Part::Reasoning(text) = part {
+                    text.shorten(limit);
+                }
+            }
             let parts = message.parts.into_iter().take(MAX_PARTS).zip(0..);
             choice.parts = parts.map(|(part, place)| (place, Building::Whole(part))).collect();
         }
@@ -95,6 +133,11 @@ impl Reply {
         if let Some(choice) = self.choice(choice) {
             choice.finish = Some(reason.into());
         }
+    }
+
+    /// The format never says why an answer ends.
+    pub(crate) fn without_reasons(&mut self) {
+        self.unreasoned = true;
     }
 
     /// The choice exists, whatever it says.
@@ -117,7 +160,7 @@ impl Reply {
     pub(crate) fn finish_reasons(&self, ended: bool) -> Vec<Cow<'static, str>> {
         let mut choices: Vec<_> = self.choices.iter().collect();
         choices.sort_by_key(|choice| choice.index);
-        if !ended && choices.iter().all(|choice| choice.finish.is_none()) {
+        if (!ended || self.unreasoned) && choices.iter().all(|choice| choice.finish.is_none()) {
             return Vec::new();
         }
         choices.iter().map(|choice| choice.finish.clone().unwrap_or(Cow::Borrowed("error"))).collect()
@@ -128,7 +171,7 @@ impl Reply {
         evidence.issued.clear();
         for (_, part) in self.choices.iter().flat_map(|choice| &choice.parts) {
             let issued = match part {
-                Building::Call { id, name, arguments } => {
+                Building::Call { id, name, arguments, server: None } => {
                     ToolCall { id: id.clone(), name: name.clone(), arguments: json::digest_of(arguments, &self.key) }
                 }
                 Building::Whole(Part::ToolCall { id, name, arguments }) => {
@@ -196,15 +239,19 @@ impl Reply {
 
 impl Building {
     fn is_call(&self) -> bool {
-        matches!(self, Building::Call { .. } | Building::Whole(Part::ToolCall { .. }))
+        matches!(self, Building::Call { server: None, .. } | Building::Whole(Part::ToolCall { .. }))
     }
 
     fn into_part(self, key: &Key) -> Part {
         match self {
             Building::Text(text) => Part::Text(text),
             Building::Reasoning(text) => Part::Reasoning(text),
-            Building::Call { id, name, arguments } => {
-                Part::ToolCall { id, name, arguments: json::quoted_arguments(arguments, key) }
+            Building::Call { id, name, arguments, server } => {
+                let arguments = json::quoted_arguments(arguments, key);
+                match server {
+                    None => Part::ToolCall { id, name, arguments },
+                    Some(kind) => Part::ServerToolCall { id, name, kind, arguments },
+                }
             }
             Building::Whole(part) => part,
         }

@@ -81,7 +81,7 @@ impl Context {
         &self,
         policy: &Policy,
         head: &RequestHead<'_, H>,
-        inspection: Option<Box<Inspection>>,
+        mut inspection: Option<Box<Inspection>>,
     ) -> (Edits, Option<Call>) {
         let (settings, target) = (&*self.settings, &*self.target);
         let subject = self.subject(head);
@@ -114,8 +114,8 @@ impl Context {
             if grpc.is_some() { semconv::rpc_request_metadata(name) } else { semconv::http_request_header(name) }
         });
         let span = ActiveSpan::new(span, settings.sink.clone());
+        inspection = inspection.filter(|inspection| !inspection.is_over());
         let captured = policy.captured_response_headers().into();
-        let mut inspection = inspection;
         if let Some(inspection) = &mut inspection {
             inspection.placed(&span, Instant::now());
         }

@@ -3,7 +3,7 @@
 use crate::call::SessionKind;
 use crate::genai::facts::{Facts, Usage};
 use crate::genai::item::{Arguments, Media, Part, Text};
-use crate::genai::json::{ANY, CONTENT, Keep, Node, SCALAR, Shape};
+use crate::genai::json::{ANY, CONTENT, Keep, Node, SCALAR, Shape, WHOLE};
 use crate::genai::{Headers, reading};
 use crate::trace::semconv;
 
@@ -12,6 +12,7 @@ pub(super) static REQUEST_CONTENT: Shape = Shape::text_or(Keep::Content, &PART);
 static PART: Shape = Shape::object(&[
     ("type", &SCALAR),
     ("text", &CONTENT),
+    ("thinking", &THINKING),
     ("refusal", &CONTENT),
     ("image_url", &Shape { text: Keep::Content, ..Shape::object(&[("url", &CONTENT)]) }),
     ("file_id", &SCALAR),
@@ -20,6 +21,8 @@ static PART: Shape = Shape::object(&[
     ("file_url", &SCALAR),
     ("file_data", &CONTENT),
 ]);
+/// What Mistral's models think: text, or texts.
+pub(super) static THINKING: Shape = Shape::text_or(Keep::Whole, &Shape::object(&[("text", &WHOLE)]));
 /// Tools that are offered; handed out.
 pub(super) static REQUEST_TOOLS: Shape = Shape::each("tools", &TOOL);
 static TOOL: Shape = Shape::object(&[("type", &SCALAR), ("name", &SCALAR), ("function", &NAMED), ("custom", &NAMED)]);
@@ -53,7 +56,9 @@ pub(super) static ERROR: Shape = Shape {
 
 /// What the header fields of a request tell.
 pub(super) fn request_head(headers: &Headers<'_>, api: &'static str, facts: &mut Facts) {
-    if !api.is_empty() {
+    // Others that speak as OpenAI does have no such attribute.
+    let own = facts.provider.as_deref().is_some_and(|provider| provider == "openai" || provider.starts_with("azure."));
+    if own && !api.is_empty() {
         facts.set(semconv::OPENAI_API_TYPE, api);
     }
     let kinds = [
@@ -118,6 +123,7 @@ fn part(mut item: Node, facts: &Facts) -> Part {
     match &*kind {
         "text" | "input_text" | "output_text" => facts.text(item.take("text")).map(Part::Text),
         "refusal" => facts.text(item.take("refusal")).map(Part::Text),
+        "thinking" => item.take("thinking").map(|thought| Part::Reasoning(result(Some(thought), facts).json)),
         "image_url" | "input_image" => {
             let image = item.take("image_url").map(|mut image| image.take("url").unwrap_or(image));
             let file = item.some_str("file_id").map(|id| Media::File(id.into()));

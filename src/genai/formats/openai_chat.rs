@@ -6,7 +6,7 @@ use super::openai::{self, REQUEST_CONTENT, REQUEST_TOOLS, USAGE};
 use crate::genai::facts::Facts;
 use crate::genai::item::{Message, Part, Role};
 use crate::genai::json::{CONTENT, Keep, Node, SCALAR, SCALARS, Shape, WHOLE};
-use crate::genai::{Format, Headers};
+use crate::genai::{Format, Headers, Wish};
 use crate::trace::semconv;
 
 /// One call.
@@ -15,6 +15,8 @@ pub(crate) struct OpenAiChat {
     /// The request has messages.
     messages: bool,
     read: bool,
+    /// It wants a stream, and has not asked for usage.
+    without_usage: bool,
 }
 
 impl Format for OpenAiChat {
@@ -108,6 +110,10 @@ impl Format for OpenAiChat {
         facts.reply.issued(&mut facts.evidence);
     }
 
+    fn wish(&self) -> Option<Wish> {
+        self.without_usage.then_some(Wish::Usage)
+    }
+
     fn is_relevant(&self) -> bool {
         self.messages || !self.read
     }
@@ -134,6 +140,12 @@ fn read_choice(mut choice: Node, position: u64, facts: &mut Facts) {
             if let Some(text) = part.some_str("text") {
                 facts.reply.text(index, TEXT, text);
             }
+            for thought in part.get("thinking").into_iter().flat_map(Node::items) {
+                facts.reply.reasoning(index, REASONING, thought.str("text").unwrap_or_default());
+            }
+            if let Some(thought) = part.some_str("thinking") {
+                facts.reply.reasoning(index, REASONING, thought);
+            }
         }
         if let Some(text) = said.some_str("refusal") {
             facts.reply.text(index, REFUSAL, text);
@@ -142,14 +154,14 @@ fn read_choice(mut choice: Node, position: u64, facts: &mut Facts) {
             for (position, mut call) in calls.into_iter().enumerate() {
                 let place = CALLS + call.count("index").unwrap_or(position as u64);
                 let id = call.str("id").map(str::to_owned);
-                let mut called = call.take("function").or_else(|| call.take("custom")).unwrap_or(Node::Null);
+                let called = call.take("function").or_else(|| call.take("custom")).unwrap_or(Node::Null);
                 facts.reply.call(index, place, id.as_deref(), called.str("name"));
-                read_arguments(&mut called, (index, place), facts);
+                read_arguments(called, id.as_deref(), (index, place), facts);
             }
         }
-        if let Some(mut called) = said.take("function_call").filter(|called| !called.is_null()) {
+        if let Some(called) = said.take("function_call").filter(|called| !called.is_null()) {
             facts.reply.call(index, CALLS, None, called.str("name"));
-            read_arguments(&mut called, (index, CALLS), facts);
+            read_arguments(called, None, (index, CALLS), facts);
         }
     }
     if let Some(reason) = choice.some_str("finish_reason") {
@@ -158,12 +170,13 @@ fn read_choice(mut choice: Node, position: u64, facts: &mut Facts) {
 }
 
 /// Text, in pieces; or an object, whole (Mistral).
-fn read_arguments(called: &mut Node, (choice, place): (u64, u64), facts: &mut Facts) {
+fn read_arguments(mut called: Node, id: Option<&str>, (choice, place): (u64, u64), facts: &mut Facts) {
     match called.take("arguments").or_else(|| called.take("input")) {
         Some(Node::Text(text)) => facts.reply.arguments(choice, place, text.kept()),
         Some(object @ Node::Object(_)) => {
-            let json = facts.arguments_text(&object);
-            facts.reply.arguments(choice, place, &json);
+            let name = called.str("name").unwrap_or_default().into();
+            let arguments = facts.arguments(Some(object));
+            facts.reply.put(choice, place, Part::ToolCall { id: id.map(Into::into), name, arguments });
         }
         _ => {}
     }
@@ -229,7 +242,7 @@ static CALLED: Shape = Shape::object(&[("name", &SCALAR), ("arguments", &openai:
 static CHOICE: Shape =
     Shape::object(&[("index", &SCALAR), ("finish_reason", &SCALAR), ("delta", &DELTA), ("message", &MESSAGE)]);
 static DELTA: Shape = Shape::object(&[
-    ("content", &Shape::text_or(Keep::Whole, &Shape::object(&[("type", &SCALAR), ("text", &WHOLE)]))),
+    ("content", &Shape::text_or(Keep::Whole, &Shape::object(&[("text", &WHOLE), ("thinking", &openai::THINKING)]))),
     ("refusal", &WHOLE),
     ("reasoning_content", &WHOLE),
     ("reasoning", &WHOLE),
