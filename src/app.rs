@@ -169,9 +169,9 @@ async fn data_plane(
         } => warn!("told again: closing what is left"),
     }
     abort.cancel();
-    proxy.settings.genai.drain();
     // What was aborted drops at once; its spans must be in the sink before the pipeline stops.
     let _ = tokio::time::timeout(ABORT, async { tokio::join!(connections.wait(), proxy.tasks.wait()) }).await;
+    proxy.settings.genai.drain();
     operators.finish().await;
     Ok(())
 }

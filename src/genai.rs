@@ -67,11 +67,6 @@ impl Settings {
         Self { genai, budget, metrics, sink, key: Key::random(), parked: Parked::default() }
     }
 
-    /// Nothing more will come: the calls that still wait for their answer end.
-    pub fn drain(&self) {
-        self.parked.drain();
-    }
-
     /// Nothing found yet.
     fn facts(&self) -> Box<Facts> {
         let capture = self.genai.captures().then_some(self.genai.max_content);
@@ -472,7 +467,7 @@ impl Inspection {
 
     /// Whether nothing more is to be seen.
     pub fn is_over(&self) -> bool {
-        self.request.is_none() && !self.format.is_relevant()
+        (self.request.is_none() || self.status != 0) && !self.format.is_relevant()
     }
 
     fn give_up_request(&mut self, why: &'static str) {

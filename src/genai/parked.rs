@@ -41,11 +41,17 @@ enum Call {
     /// Its own exchange is still under way.
     Expected,
     /// The same, but the answer was faster.
-    Answered(Answer, Loan),
+    Answered(Box<Answered>),
     /// Its exchange has ended, like this.
     Parked(Box<Inspection>, ActiveSpan, End),
     /// It is part of an exchange.
     Open(Box<Open>),
+}
+
+struct Answered {
+    answer: Answer,
+    /// Held with it.
+    _loan: Loan,
 }
 
 /// A call inside an exchange, which has a span of its own: one of a batch, or one that the other side asks for.
@@ -80,8 +86,8 @@ impl Settings {
     }
 
     /// A call inside an exchange has begun. What cannot be waited for ends at once.
-    pub(super) fn open(self: &Arc<Self>, scope: Digest, key: Digest, open: Box<Open>) -> Option<Ticket> {
-        match self.enter(scope, key, Call::Open(open)) {
+    pub(super) fn open(self: &Arc<Self>, scope: Digest, key: Digest, open: Open) -> Option<Ticket> {
+        match self.enter(scope, key, Call::Open(Box::new(open))) {
             Ok(ticket) => Some(ticket),
             Err(call) => {
                 self.lose(call);
@@ -117,7 +123,7 @@ impl Settings {
                 let answer = answer.slim();
                 // Nothing that lends waits: the lock is held no longer for it.
                 if let Some(loan) = self.budget.lend(answer.held(), Use::Inspections) {
-                    entry.call = Call::Answered(answer, loan);
+                    entry.call = Call::Answered(Box::new(Answered { answer, _loan: loan }));
                 }
                 return;
             }
@@ -128,7 +134,10 @@ impl Settings {
         let Some(entry) = table.remove(&key) else { return };
         drop(table);
         match entry.call {
-            Call::Parked(inspection, span, _) => resolve(inspection, &span, answer),
+            Call::Parked(mut inspection, span, _) => {
+                inspection.resolve(answer);
+                span.conclude_with(End::Complete, |span| inspection.conclude(End::Complete, span));
+            }
             Call::Open(open) => open.answered(answer),
             Call::Expected | Call::Answered(..) => {}
         }
@@ -137,10 +146,16 @@ impl Settings {
     /// A session is over: whatever waits for its answers waits no longer.
     pub(super) fn close(&self, scope: Digest) {
         let mut table = self.parked.lock();
-        let keys: Vec<_> = table.calls.iter().filter(|(_, entry)| entry.scope == scope).map(|(key, _)| *key).collect();
+        let ours = |key: &&Digest| table.calls.get(key).is_some_and(|entry| entry.scope == scope);
+        let keys: Vec<_> = table.ages.values().filter(ours).copied().collect();
         let gone: Vec<_> = keys.iter().filter_map(|key| table.take_waiting(key)).collect();
         drop(table);
         gone.into_iter().for_each(|call| call.break_off());
+    }
+
+    /// Nothing more will come: all that waits is given up.
+    pub fn drain(&self) {
+        self.parked.take_all().into_iter().for_each(|call| self.lose(call));
     }
 
     /// The call is kept, or given back with its entry's fate.
@@ -195,6 +210,11 @@ impl Parked {
         span: &ActiveSpan,
         end: End,
     ) -> Option<Box<Inspection>> {
+        // What it has read is told: little is left to hold.
+        let held = PARKED.max(inspection.facts.as_ref().map_or(0, |facts| facts.held()));
+        if let Some(loan) = ticket.settings.budget.lend(held, Use::Inspections) {
+            inspection.loan = loan;
+        }
         let mut table = self.lock();
         let known = table.calls.get_mut(&ticket.key).filter(|entry| entry.age == ticket.age);
         let Some(entry) = known else {
@@ -205,8 +225,8 @@ impl Parked {
         if matches!(entry.call, Call::Answered(..)) {
             let answered = table.remove(&ticket.key);
             drop(table);
-            if let Some(Entry { call: Call::Answered(answer, _), .. }) = answered {
-                inspection.resolve(answer);
+            if let Some(Entry { call: Call::Answered(answered), .. }) = answered {
+                inspection.resolve(answered.answer);
             }
             return Some(inspection);
         }
@@ -216,12 +236,11 @@ impl Parked {
         None
     }
 
-    pub(super) fn drain(&self) {
+    /// All that waits.
+    fn take_all(&self) -> Vec<Call> {
         let mut table = self.lock();
-        let keys: Vec<_> = table.calls.keys().copied().collect();
-        let gone: Vec<_> = keys.iter().filter_map(|key| table.take_waiting(key)).collect();
-        drop(table);
-        gone.into_iter().for_each(|call| call.break_off());
+        let keys: Vec<_> = table.ages.values().copied().collect();
+        keys.iter().filter_map(|key| table.take_waiting(key)).collect()
     }
 
     fn lock(&self) -> MutexGuard<'_, Table> {
@@ -259,14 +278,14 @@ impl Call {
 
 impl Open {
     /// Its answer has come.
-    pub(crate) fn answered(mut self: Box<Self>, answer: Answer) {
+    pub(crate) fn answered(mut self, answer: Answer) {
         self.called.answered(answer, &mut self.facts);
         self.end(End::Complete);
     }
 
     /// It has ended.
-    pub(crate) fn end(self: Box<Self>, end: End) {
-        let Self { facts, span, loan, .. } = *self;
+    pub(crate) fn end(self, end: End) {
+        let Self { facts, span, loan, .. } = self;
         span.conclude_with(end, |span| {
             write(facts, false, span);
             if end == End::Broken {
@@ -275,11 +294,6 @@ impl Open {
         });
         drop(loan);
     }
-}
-
-fn resolve(mut inspection: Box<Inspection>, span: &ActiveSpan, answer: Answer) {
-    inspection.resolve(answer);
-    span.conclude_with(End::Complete, |span| inspection.conclude(End::Complete, span));
 }
 
 impl Ticket {
@@ -323,6 +337,8 @@ impl fmt::Debug for Parked {
     }
 }
 
+/// About how many bytes a call holds that waits.
+const PARKED: usize = 4 * 1024;
 const LOST: &str = "parked_lost";
 /// The stream that was to bring the answer ended without it.
 const ENDED: &str = "stream_ended";

@@ -236,6 +236,7 @@ impl Call {
     pub fn answer_data(&mut self, bytes: &[u8]) {
         if let Some(inspection) = &mut self.inspection {
             inspection.answer(bytes, Instant::now());
+            self.forget();
         }
     }
 

@@ -104,11 +104,11 @@ impl Mcp {
     fn hear(&mut self, node: Node, facts: &mut Facts) {
         let asks = self.streamed && self.is_mcp(facts);
         match (Message::of(node, facts), &mut self.says) {
-            (Some(Message::Response { id, answer }), Says::Call(called)) => {
-                // What is no stream can answer nothing else; nor can an error that has no id.
-                if !self.streamed || id.is_none() || called.id.is_none() || id == called.id {
-                    called.answered(answer, facts);
-                }
+            // What is no stream can answer nothing else; nor can an error that has no id.
+            (Some(Message::Response { id, answer }), Says::Call(called))
+                if !self.streamed || id.is_none() || called.id.is_none() || id == called.id =>
+            {
+                called.answered(answer, facts);
             }
             (Some(Message::Response { id: Some(id), answer }), Says::Batch(batch)) => batch.answered(&id, answer),
             (Some(Message::Request { id: Some(id), method, .. }), _) if asks => {
@@ -170,11 +170,12 @@ impl Format for Mcp {
     fn request_item(&mut self, _: &'static str, item: Node, facts: &mut Facts) {
         let Some(message) = Message::of(item, facts) else { return };
         self.proven = true;
+        let mcp = self.named || self.is_awaited();
         if !matches!(self.says, Says::Batch(_)) {
             self.says = Says::Batch(Box::default());
         }
         if let Says::Batch(batch) = &mut self.says {
-            batch.push(message, self.named, &mut self.place);
+            batch.push(message, mcp, &mut self.place);
         }
     }
 

@@ -14,7 +14,7 @@ pub(super) struct Batch {
     size: i64,
     /// Requests, until the exchange has its span.
     waiting: Vec<(Option<Id>, Box<str>, Node)>,
-    open: Vec<Box<Open>>,
+    open: Vec<Open>,
     /// Requests so far that have a span, or are to have one.
     begun: usize,
     lost: u64,
@@ -25,7 +25,7 @@ pub(super) struct Batch {
 }
 
 impl Batch {
-    /// The next message. `mcp`: the header fields are MCP's.
+    /// The next message. `mcp`: header fields or path are MCP's.
     pub(super) fn push(&mut self, message: Message, mcp: bool, place: &mut Place) {
         self.size = self.size.saturating_add(1);
         self.mcp = mcp;

@@ -14,7 +14,6 @@ use crate::genai::json::Node;
 use crate::genai::parked::{Listening, Open, Ticket};
 use crate::genai::{Headers, Request, Settings};
 use crate::net::Direction;
-use crate::policy;
 use crate::trace::propagation::{self, Carrier, RemoteContext};
 use crate::trace::{ActiveSpan, Placement, Span, semconv};
 
@@ -157,7 +156,7 @@ impl Place {
         (id, method, params): (Option<Id>, Box<str>, Node),
         mcp: bool,
         reversed: bool,
-    ) -> Option<Box<Open>> {
+    ) -> Option<Open> {
         let Some(loan) = self.settings.budget.lend(OPEN, Use::Inspections) else {
             self.settings.metrics.uninspected.inc("budget");
             return None;
@@ -175,11 +174,11 @@ impl Place {
         }
         let span = self.origin()?.span(called.method.to_string(), reversed);
         let span = ActiveSpan::new(span, self.settings.sink.clone());
-        Some(Box::new(Open { called, facts, span, loan }))
+        Some(Open { called, facts, span, loan })
     }
 
     /// A call of a batch whose answer comes by the stream that answers for this path: it ends there.
-    pub(super) fn leave(&self, open: Box<Open>) {
+    pub(super) fn leave(&self, open: Open) {
         let Some(id) = open.called.id.clone() else { return };
         if let Some(ticket) = self.settings.open(self.path, self.key(self.path, CALLED, &id), open) {
             ticket.forget();
@@ -274,6 +273,11 @@ impl Origin {
             }
             attribute
         }));
+        if span.kind == SpanKind::Client {
+            // Who calls is known: it is the agent.
+            let own = [semconv::CLIENT_ADDRESS, semconv::CLIENT_PORT];
+            span.attributes.retain(|attribute| !own.contains(&attribute.key.as_str()));
+        }
         span
     }
 }
