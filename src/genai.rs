@@ -158,6 +158,7 @@ pub fn recognise<H: Carrier>(
         facts: Some(facts),
         request: Some(request),
         answer: None,
+        streamed: false,
         status: 0,
         times: Times { started: Instant::now(), first: None, last: None, chunks: None },
         incomplete: None,
@@ -179,6 +180,8 @@ pub struct Inspection {
     facts: Option<Box<Facts>>,
     request: Option<Reading>,
     answer: Option<Reading>,
+    /// The answer is a stream, readable to its end or not.
+    streamed: bool,
     status: u16,
     times: Times,
     /// What is missing.
@@ -265,7 +268,9 @@ impl Inspection {
         let shape = if status >= 400 { &reading::ERROR } else { self.format.answer_shape() };
         let kind = view.get("content-type");
         let encodings = headers.values("content-encoding");
-        self.answer = Some(Reading::new(encodings, what, kind.as_deref(), shape, facts.limit, self.settings.key));
+        let reading = Reading::new(encodings, what, kind.as_deref(), shape, facts.limit, self.settings.key);
+        self.streamed = reading.is_stream();
+        self.answer = Some(reading);
     }
 
     /// The next bytes of the answer's body as upstream sent them, and when they came.
@@ -286,7 +291,7 @@ impl Inspection {
     pub fn conclude(&mut self, end: End, span: &mut Span) {
         self.request_ended();
         let Some(mut facts) = self.facts.take() else { return };
-        let streamed = self.answer.as_ref().is_some_and(Reading::is_stream);
+        let streamed = self.streamed;
         if let Some(mut reading) = self.answer.take() {
             match end {
                 End::Complete => {
@@ -380,4 +385,4 @@ impl Times {
 /// What an inspection may hold without asking again.
 const BASE: usize = 16 * 1024;
 /// What providers call the id that their support asks for.
-const REQUEST_IDS: [&str; 4] = ["x-request-id", "request-id", "x-amzn-requestid", "apim-request-id"];
+const REQUEST_IDS: [&str; 4] = ["x-amzn-requestid", "x-request-id", "request-id", "apim-request-id"];
