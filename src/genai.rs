@@ -531,4 +531,4 @@ fn write(mut facts: Box<Facts>, streamed: bool, span: &mut Span) {
 /// What an inspection may hold without asking again.
 const BASE: usize = 16 * 1024;
 /// What providers call the id that their support asks for.
-const REQUEST_IDS: [&str; 4] = ["x-request-id", "request-id", "x-amzn-requestid", "apim-request-id"];
+const REQUEST_IDS: [&str; 4] = ["x-amzn-requestid", "x-request-id", "request-id", "apim-request-id"];
