@@ -27,3 +27,6 @@ pub(crate) use openai_chat::OpenAiChat;
 pub(crate) use openai_completions::OpenAiCompletions;
 pub(crate) use openai_embeddings::OpenAiEmbeddings;
 pub(crate) use openai_responses::{Fetch, OpenAiResponses};
+
+#[cfg(test)]
+mod tests;
