@@ -53,6 +53,7 @@ play() {
     for kind in openai anthropic mcp; do
         "$tools/venv-old/bin/python" "$here/${kind}_calls.py"
     done
+    node "$here/calls.mjs" "$tools/node-tests" openai anthropic mcp
 }
 play > said
 cat said
