@@ -10,9 +10,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures_util::stream;
 use http::{Method, Request, Response, StatusCode, header};
-use http_body_util::Full;
-use hyper::body::Incoming;
+
+use http_body_util::combinators::BoxBody;
+use http_body_util::{BodyExt, Full, StreamBody};
+use hyper::body::{Frame, Incoming};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -23,6 +26,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::budget::Budget;
+use crate::pipeline::CallMetrics;
 use crate::telemetry::Metrics;
 use crate::telemetry::exposition::Exposition;
 
@@ -31,6 +35,7 @@ use crate::telemetry::exposition::Exposition;
 pub struct Health {
     ready: AtomicBool,
     metrics: Arc<Metrics>,
+    calls: Arc<CallMetrics>,
     budget: Arc<Budget>,
     quit: CancellationToken,
     quit_endpoint: bool,
@@ -38,8 +43,13 @@ pub struct Health {
 
 impl Health {
     /// Not ready yet. `quit` begins the drain, which the health port may do only with `quit_endpoint`.
-    pub fn new(metrics: Arc<Metrics>, budget: Arc<Budget>, quit: CancellationToken, quit_endpoint: bool) -> Self {
-        Self { ready: AtomicBool::new(false), metrics, budget, quit, quit_endpoint }
+    pub fn new(
+        (metrics, calls): (Arc<Metrics>, Arc<CallMetrics>),
+        budget: Arc<Budget>,
+        quit: CancellationToken,
+        quit_endpoint: bool,
+    ) -> Self {
+        Self { ready: AtomicBool::new(false), metrics, calls, budget, quit, quit_endpoint }
     }
 
     /// Redirected traffic is served from now on, or no longer.
@@ -72,7 +82,7 @@ impl Health {
         }
         Some(match path {
             "/live" => answer(StatusCode::OK, TEXT, "live\n"),
-            "/metrics" => answer(StatusCode::OK, PROMETHEUS, self.prometheus()),
+            "/metrics" => self.prometheus(),
             _ if self.ready.load(Ordering::Acquire) => answer(StatusCode::OK, TEXT, "ready\n"),
             _ => answer(StatusCode::SERVICE_UNAVAILABLE, TEXT, "not ready\n"),
         })
@@ -87,11 +97,13 @@ impl Health {
         answer(StatusCode::ACCEPTED, TEXT, "draining\n")
     }
 
-    fn prometheus(&self) -> String {
+    fn prometheus(&self) -> Answer {
         let mut text = Exposition::default();
         self.metrics.expose(&mut text);
         self.budget.expose(&mut text);
-        text.into_text()
+        let pages = std::iter::once(text.into_text()).chain(self.calls.clone().pages());
+        let frames = pages.map(|page| Ok(Frame::data(Bytes::from(page))));
+        respond(StatusCode::OK, PROMETHEUS, StreamBody::new(stream::iter(frames)).boxed())
     }
 }
 
@@ -174,10 +186,14 @@ impl Connections {
     }
 }
 
-type Answer = Response<Full<Bytes>>;
+type Answer = Response<BoxBody<Bytes, Infallible>>;
 
 fn answer(status: StatusCode, kind: &'static str, body: impl Into<Bytes>) -> Answer {
-    let mut answer = Response::new(Full::new(body.into()));
+    respond(status, kind, Full::new(body.into()).boxed())
+}
+
+fn respond(status: StatusCode, kind: &'static str, body: BoxBody<Bytes, Infallible>) -> Answer {
+    let mut answer = Response::new(body);
     *answer.status_mut() = status;
     answer.headers_mut().insert(header::CONTENT_TYPE, header::HeaderValue::from_static(kind));
     answer

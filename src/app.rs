@@ -20,12 +20,12 @@ use tracing::{error, info, warn};
 
 use crate::budget::memory::Memory;
 use crate::budget::{self, Budget};
-use crate::config::Config;
 use crate::config::assembly::Assembled;
+use crate::config::{Config, Export};
 use crate::exporters::Exporter;
 use crate::exporters::otlp::Otlp;
 use crate::net::{self, Connector, Direction, LoopGuard};
-use crate::pipeline::{Limits, Pipeline};
+use crate::pipeline::{CallMetrics, Limits, Pipeline, Reporter};
 use crate::policy::{Policies, Policy};
 use crate::proxy::{self, Proxy};
 use crate::reload::Reload;
@@ -56,9 +56,10 @@ pub fn run(assembled: &Assembled, log: LogFilter) -> io::Result<()> {
         config.batch.max_export_batch_size,
         metrics.clone(),
     );
-    let operators = Operators::new(assembled, metrics.clone(), budget.clone(), log);
+    let calls = Arc::new(CallMetrics::new(config.genai.metrics, &budget));
+    let operators = Operators::new(assembled, (metrics.clone(), calls.clone()), budget.clone(), log);
     info!(limit = memory.limit, "memory limit");
-    let telemetry = TelemetryPlane::start(config, source, metrics.clone(), (budget.clone(), memory))?;
+    let telemetry = TelemetryPlane::start(config, source, (metrics.clone(), calls), (budget.clone(), memory))?;
     let interception = Interception::start(config, budget.clone(), metrics.clone())?;
     let proxy = Proxy {
         interceptor: interception.as_ref().map(|interception| interception.interceptor.clone()),
@@ -66,13 +67,13 @@ pub fn run(assembled: &Assembled, log: LogFilter) -> io::Result<()> {
         guard: Arc::new(LoopGuard::new(config.own_ports.clone())),
         settings: Arc::new(Settings {
             enabled: config.enabled,
-            sink,
+            sink: sink.clone(),
             budget: budget.clone(),
             metrics: metrics.clone(),
             propagators: config.propagators,
             sampler: config.sampler,
             policies: Policies::new(Policy::new(config.rules.clone())),
-            genai: Arc::new(genai::Settings::new(config.genai, budget, metrics.clone())),
+            genai: Arc::new(genai::Settings::new(config.genai, budget, metrics.clone(), sink)),
         }),
         metrics: metrics.clone(),
         tasks: TaskTracker::new(),
@@ -168,6 +169,7 @@ async fn data_plane(
         } => warn!("told again: closing what is left"),
     }
     abort.cancel();
+    proxy.settings.genai.drain();
     // What was aborted drops at once; its spans must be in the sink before the pipeline stops.
     let _ = tokio::time::timeout(ABORT, async { tokio::join!(connections.wait(), proxy.tasks.wait()) }).await;
     operators.finish().await;
@@ -218,12 +220,12 @@ impl TelemetryPlane {
     fn start(
         config: &Config,
         source: trace::SpanSource,
-        metrics: Arc<Metrics>,
+        (metrics, calls): (Arc<Metrics>, Arc<CallMetrics>),
         (budget, memory): (Arc<Budget>, Memory),
     ) -> io::Result<Self> {
         let (stop, give_up) = (CancellationToken::new(), CancellationToken::new());
         let connector = Connector { mark: config.mark };
-        let (export, batch) = (config.export.clone(), config.batch);
+        let (export, metrics_export, batch) = (config.export.clone(), config.metrics_export.clone(), config.batch);
         let resource = otlp::Resource::new(&config.resource);
         let tokens = (stop.clone(), give_up.clone());
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
@@ -236,8 +238,19 @@ impl TelemetryPlane {
                     max_export_batch_size: batch.max_export_batch_size,
                     export_timeout: export.as_ref().map_or(Duration::ZERO, |export| export.timeout),
                 };
-                let exporter = export.map(|export| Box::new(Otlp::new(&export, connector)) as Box<dyn Exporter>);
-                let pipeline = Pipeline { source, resource, exporter, limits, budget, metrics };
+                let backend = |export: &Export| Box::new(Otlp::new(export, connector.clone())) as Box<dyn Exporter>;
+                let reporter = metrics_export.map(|to| Reporter {
+                    calls: calls.clone(),
+                    exporter: backend(&to.export),
+                    resource: resource.clone(),
+                    interval: to.interval,
+                    try_timeout: to.export.timeout,
+                    timeout: to.timeout,
+                    temporality: to.temporality,
+                    metrics: metrics.clone(),
+                });
+                let exporter = export.as_ref().map(&backend);
+                let pipeline = Pipeline { source, resource, exporter, limits, budget, calls, reporter, metrics };
                 pipeline.run(tokens.0, tokens.1).await;
             });
         })?;

@@ -41,10 +41,12 @@ pub enum Use {
     Leaves,
     /// What is remembered of bodies that are read.
     Inspections,
+    /// Series of the agent's metrics.
+    Series,
 }
 
 impl Use {
-    const ALL: [Use; 6] = [Use::Sink, Use::Queue, Use::Heads, Use::Bodies, Use::Leaves, Use::Inspections];
+    const ALL: [Use; 7] = [Use::Sink, Use::Queue, Use::Heads, Use::Bodies, Use::Leaves, Use::Inspections, Use::Series];
 
     fn as_str(self) -> &'static str {
         match self {
@@ -54,6 +56,7 @@ impl Use {
             Use::Bodies => "bodies",
             Use::Leaves => "leaves",
             Use::Inspections => "inspections",
+            Use::Series => "series",
         }
     }
 
@@ -64,7 +67,7 @@ impl Use {
             Use::Sink => size,
             Use::Queue => size / 4 * 3,
             Use::Heads | Use::Bodies | Use::Inspections => size / 4,
-            Use::Leaves => size / 8,
+            Use::Leaves | Use::Series => size / 8,
         }
     }
 }
@@ -132,7 +135,7 @@ impl Budget {
     }
 
     fn account(&self, purpose: Use) -> &Account {
-        let [sink, queue, heads, bodies, leaves, inspections] = &self.uses;
+        let [sink, queue, heads, bodies, leaves, inspections, series] = &self.uses;
         match purpose {
             Use::Sink => sink,
             Use::Queue => queue,
@@ -140,6 +143,7 @@ impl Budget {
             Use::Bodies => bodies,
             Use::Leaves => leaves,
             Use::Inspections => inspections,
+            Use::Series => series,
         }
     }
 

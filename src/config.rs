@@ -47,8 +47,10 @@ pub struct Config {
     pub tls: Tls,
     /// `OTEL_SDK_DISABLED` is not set: calls are recorded and carry our context.
     pub enabled: bool,
-    /// The backend `default`.
+    /// Where spans go in the backend `default`.
     pub export: Option<Export>,
+    /// Where metrics of calls go there.
+    pub metrics_export: Option<MetricsExport>,
     /// How spans are gathered.
     pub batch: Batch,
     /// LLM and MCP calls.
@@ -187,6 +189,30 @@ impl std::fmt::Debug for Export {
             .field("proxy", &self.proxy)
             .finish_non_exhaustive()
     }
+}
+
+/// How the metrics of calls are exported.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MetricsExport {
+    /// Where to.
+    pub export: Export,
+    /// How often.
+    pub interval: Duration,
+    /// The longest that one export may take, all its tries together.
+    pub timeout: Duration,
+    /// What the numbers count.
+    pub temporality: Temporality,
+}
+
+/// What exported numbers count; `OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Temporality {
+    /// Everything since the start.
+    Cumulative,
+    /// What came since the export before.
+    Delta,
+    /// The same for all that we have, which are counters and histograms.
+    LowMemory,
 }
 
 /// `OTEL_EXPORTER_OTLP_PROTOCOL`.

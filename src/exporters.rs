@@ -11,9 +11,9 @@ use rand::Rng;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-use crate::telemetry::Metrics;
+use crate::telemetry::Deliveries;
 
-/// A backend that takes encoded `ExportTraceServiceRequest`s.
+/// A backend that takes encoded requests of one signal.
 pub trait Exporter: fmt::Debug + Send + Sync {
     /// One try.
     fn export(&self, body: Bytes) -> BoxFuture<'_, Answer>;
@@ -31,7 +31,7 @@ pub enum Answer {
 /// How a delivery ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Delivered {
-    /// Every span was taken.
+    /// Every span or point was taken.
     All,
     /// Some were not, for good.
     Partly {
@@ -53,7 +53,7 @@ pub async fn deliver(
     exporter: &dyn Exporter,
     body: Bytes,
     timeout: Duration,
-    metrics: &Metrics,
+    counts: &Deliveries,
     stop: &CancellationToken,
 ) -> Delivered {
     let mut step = FIRST_WAIT;
@@ -61,7 +61,7 @@ pub async fn deliver(
     loop {
         let begun = tokio::time::Instant::now();
         let answer = tokio::time::timeout(timeout, exporter.export(body.clone())).await;
-        metrics.export_duration.observe(begun.elapsed());
+        counts.duration.observe(begun.elapsed());
         let (after, reason) = match answer {
             Ok(Answer::Delivered(delivered)) => {
                 if failures > 0 {
@@ -72,7 +72,7 @@ pub async fn deliver(
             Ok(Answer::Retry(after, reason)) => (after, reason),
             Err(_) => (None, "timeout".to_owned()),
         };
-        metrics.export_retries.inc();
+        counts.retries.inc();
         let drawn = || step.mul_f64(rand::rng().random_range(0.5..=1.0));
         let wait = after.map_or_else(drawn, |named| named.clamp(SHORTEST_NAMED, LONGEST_NAMED));
         if failures == 0 {
@@ -122,12 +122,12 @@ mod tests {
         let named = Answer::Retry(Some(Duration::from_secs(7)), "429".into());
         let again = || Answer::Retry(None, "503".into());
         let script = Script(Mutex::new(vec![named, again(), again(), Answer::Delivered(Delivered::All)]));
-        let (begun, metrics) = (tokio::time::Instant::now(), Metrics::default());
+        let (begun, counts) = (tokio::time::Instant::now(), Deliveries::default());
         let (timeout, stop) = (Duration::from_secs(10), CancellationToken::new());
-        assert_eq!(deliver(&script, Bytes::new(), timeout, &metrics, &stop).await, Delivered::All);
+        assert_eq!(deliver(&script, Bytes::new(), timeout, &counts, &stop).await, Delivered::All);
         let waited = begun.elapsed().as_secs_f64();
         assert!((7.0 + 1.0 + 2.0..=7.0 + 2.0 + 4.1).contains(&waited), "{waited}");
-        assert_eq!(metrics.export_retries.value(), 3);
+        assert_eq!(counts.retries.value(), 3);
     }
 
     #[tokio::test(start_paused = true)]
@@ -149,7 +149,7 @@ mod tests {
             }
         }
         let (timeout, stop) = (Duration::from_secs(10), CancellationToken::new());
-        let delivered = deliver(&Silent(Mutex::new(0)), Bytes::new(), timeout, &Metrics::default(), &stop).await;
+        let delivered = deliver(&Silent(Mutex::new(0)), Bytes::new(), timeout, &Deliveries::default(), &stop).await;
         assert_eq!(delivered, Delivered::Refused("400".into()));
     }
 
@@ -158,8 +158,8 @@ mod tests {
         let later = Answer::Retry(Some(Duration::from_secs(200)), "503".into());
         let at_once = Answer::Retry(Some(Duration::ZERO), "503".into());
         let script = Script(Mutex::new(vec![at_once, later.clone(), later, Answer::Delivered(Delivered::All)]));
-        let (begun, stop, metrics) = (tokio::time::Instant::now(), CancellationToken::new(), Metrics::default());
-        let delivery = deliver(&script, Bytes::new(), Duration::from_secs(10), &metrics, &stop);
+        let (begun, stop, counts) = (tokio::time::Instant::now(), CancellationToken::new(), Deliveries::default());
+        let delivery = deliver(&script, Bytes::new(), Duration::from_secs(10), &counts, &stop);
         let stopping = async {
             tokio::time::sleep(Duration::from_secs(3)).await;
             stop.cancel();

@@ -16,6 +16,7 @@ mod formats;
 mod frames;
 mod item;
 mod json;
+mod parked;
 mod providers;
 mod reading;
 mod reply;
@@ -30,17 +31,20 @@ use std::time::Instant;
 use opentelemetry::Value;
 
 use self::facts::Facts;
+use self::formats::Answer;
 use self::item::Key;
 use self::json::{Node, Shape};
+use self::parked::{Parked, Ticket};
 use self::reading::{Reading, What};
 use self::splice::UsageFilter;
 use crate::budget::{Budget, Loan, Use};
 use crate::call::Evidence;
 use crate::config::GenAi;
+use crate::net::Direction;
 use crate::policy::{Policy, Subject};
 use crate::telemetry::Metrics;
 use crate::trace::propagation::Carrier;
-use crate::trace::{ChunkTimes, End, Placement, Span, semconv};
+use crate::trace::{ActiveSpan, ChunkTimes, End, Placement, Span, SpanSink, semconv};
 
 /// What all inspections share.
 #[derive(Debug)]
@@ -51,13 +55,27 @@ pub struct Settings {
     pub budget: Arc<Budget>,
     /// Counts.
     pub metrics: Arc<Metrics>,
+    /// Where the spans go that an exchange leaves behind beside its own.
+    pub sink: SpanSink,
     key: Key,
+    parked: Parked,
 }
 
 impl Settings {
     /// What the configuration says.
-    pub fn new(genai: GenAi, budget: Arc<Budget>, metrics: Arc<Metrics>) -> Self {
-        Self { genai, budget, metrics, key: Key::random() }
+    pub fn new(genai: GenAi, budget: Arc<Budget>, metrics: Arc<Metrics>, sink: SpanSink) -> Self {
+        Self { genai, budget, metrics, sink, key: Key::random(), parked: Parked::default() }
+    }
+
+    /// Nothing more will come: the calls that still wait for their answer end.
+    pub fn drain(&self) {
+        self.parked.drain();
+    }
+
+    /// Nothing found yet.
+    fn facts(&self) -> Box<Facts> {
+        let capture = self.genai.captures().then_some(self.genai.max_content);
+        Box::new(Facts::new(self.key, capture))
     }
 }
 
@@ -77,11 +95,19 @@ pub(crate) trait Format: Debug + Send {
     /// The request's header fields.
     fn request_head(&mut self, _: &Headers<'_>, _: &mut Facts) {}
 
+    /// The call has its place: its span is open.
+    fn placed(&mut self, _: &ActiveSpan) {}
+
     /// What of the request's body is read.
     fn request_shape(&self) -> &'static Shape;
 
     /// An element of an array of the request's that is handed out.
     fn request_item(&mut self, _list: &'static str, _item: Node, _: &mut Facts) {}
+
+    /// Whether the request is to be read on, by what was read of its document and how many bytes came.
+    fn reads_on(&mut self, _read: Option<&Node>, _came: u64) -> bool {
+        true
+    }
 
     /// The rest of the request's body. Not told if the body could not be read to its end.
     fn request(&mut self, body: Node, facts: &mut Facts);
@@ -104,10 +130,34 @@ pub(crate) trait Format: Debug + Send {
         self.answer(body, facts);
     }
 
+    /// Whether the next event of a stream is wanted as it comes, whatever it is.
+    fn wants_text(&self) -> bool {
+        false
+    }
+
+    /// Its beginning. True if it is not to be read as JSON.
+    fn text_event(&mut self, _name: &str, _text: &[u8], _: &mut Facts) -> bool {
+        false
+    }
+
     /// The body of an answer whose status says that the call failed, read as [`reading::ERROR`] says.
     fn failed(&mut self, body: Node, facts: &mut Facts) {
         reading::failed(&body, facts);
     }
+
+    /// Whether what was asked for has come, whatever else the stream may say: who leaves now has not given up.
+    fn is_answered(&self) -> bool {
+        false
+    }
+
+    /// The exchange has ended: whether its answer is to come by another one, and where it is waited for then. `resumable`: the
+    /// rest of the stream may be asked for.
+    fn parks(&mut self, _: End, _resumable: bool) -> Option<Ticket> {
+        None
+    }
+
+    /// The answer that came by another exchange.
+    fn resolve(&mut self, _: Answer, _: &mut Facts) {}
 
     /// The call has ended; `complete`: in order.
     fn finish(&mut self, _complete: bool, _: &mut Facts) {}
@@ -148,14 +198,14 @@ pub fn recognise<H: Carrier>(
     policy: &Policy,
     request: &Request<'_, H>,
 ) -> Option<Box<Inspection>> {
-    let found = providers::recognise(policy, request)?;
+    let found = providers::recognise(settings, policy, request)?;
     let loan = settings.budget.lend(BASE, Use::Inspections);
     let Some(loan) = loan else {
         settings.metrics.uninspected.inc("budget");
         return None;
     };
-    let capture = settings.genai.captures().then_some(settings.genai.max_content);
-    let mut facts = Box::new(Facts::new(settings.key, capture));
+    let mut facts = settings.facts();
+    facts.server = request.subject.direction == Direction::Inbound;
     facts.provider = found.provider;
     facts.operation = found.operation;
     facts.asked_model(found.model.as_deref());
@@ -175,6 +225,7 @@ pub fn recognise<H: Carrier>(
         facts: Some(facts),
         request: Some(request),
         answer: None,
+        streamed: false,
         status: 0,
         times: Times { started: Instant::now(), first: None, last: None, chunks: None },
         incomplete: None,
@@ -199,6 +250,7 @@ pub struct Inspection {
     facts: Option<Box<Facts>>,
     request: Option<Reading>,
     answer: Option<Reading>,
+    streamed: bool,
     status: u16,
     times: Times,
     /// What is missing.
@@ -245,12 +297,13 @@ impl Inspection {
 
     /// What has been found so far.
     pub fn evidence(&self) -> Option<&Evidence> {
-        self.facts.as_ref().map(|facts| &facts.evidence)
+        self.facts.as_ref().filter(|_| self.format.is_relevant()).map(|facts| &facts.evidence)
     }
 
     /// The call has its place; its headers go out.
-    pub fn placed(&mut self, _: &Placement, now: Instant) {
+    pub fn placed(&mut self, span: &ActiveSpan, now: Instant) {
         self.times.started = now;
+        self.format.placed(span);
     }
 
     /// The body to send in place of the one that was held, decoded of its transfer coding: where a rule asks for it.
@@ -307,7 +360,12 @@ impl Inspection {
         let shape = if status >= 400 { &reading::ERROR } else { self.format.answer_shape() };
         let kind = view.get("content-type");
         let encodings = headers.values("content-encoding");
-        self.answer = Some(Reading::new(encodings, what, kind.as_deref(), shape, facts.limit, self.settings.key));
+        // 202 and 204: what their bodies say, if anything, is no answer.
+        if !matches!(status, 202 | 204) && self.format.is_relevant() {
+            let reading = Reading::new(encodings, what, kind.as_deref(), shape, facts.limit, self.settings.key);
+            self.streamed = reading.is_stream();
+            self.answer = Some(reading);
+        }
     }
 
     /// The next bytes of the answer's body as upstream sent them, and when they came.
@@ -319,31 +377,43 @@ impl Inspection {
         }
         if let Err(why) = fed {
             self.answer = None;
-            self.missing(why);
+            if self.status < 400 {
+                self.missing(why);
+            }
+        }
+        if !self.format.is_relevant() {
+            self.answer = None;
         }
         self.account();
     }
 
-    /// The call has ended: its span learns what was found.
+    /// The exchange has ended. If its answer comes by another one, the call waits for it, and its span is kept open until then;
+    /// else the inspection is returned, to conclude with.
+    pub fn park(mut self: Box<Self>, end: End, span: &ActiveSpan) -> Option<Box<Self>> {
+        let resumable = self.answer.as_ref().is_some_and(Reading::is_resumable);
+        self.read_rest(end);
+        let Some(ticket) = self.format.parks(end, resumable) else { return Some(self) };
+        let settings = self.settings.clone();
+        settings.parked.park(ticket, self, span, end)
+    }
+
+    /// How the call ended, if its exchange ended like this: a client may leave once it has its answer.
+    pub fn end(&self, end: End) -> End {
+        if end == End::Cancelled && self.format.is_answered() { End::Complete } else { end }
+    }
+
+    /// The call has ended: its span learns what was found. `end`: of the exchange.
     pub fn conclude(&mut self, end: End, span: &mut Span) {
-        self.request_ended();
+        self.read_rest(end);
         let Some(mut facts) = self.facts.take() else { return };
+        let end = self.end(end);
         // A document may come in chunks, too: Gemini's array.
-        let streamed = self.times.first.is_some() || self.answer.as_ref().is_some_and(Reading::is_stream);
-        if let Some(mut reading) = self.answer.take() {
-            match end {
-                End::Complete => {
-                    if let Err(why) = reading.finish(&mut *self.format, &mut facts) {
-                        self.missing(why);
-                    }
-                }
-                _ => reading.drop_rest(),
-            }
-            if reading.is_incomplete() {
-                self.missing("too_large");
-            }
-        }
+        let streamed = self.streamed || self.times.first.is_some();
         self.format.finish(end == End::Complete, &mut facts);
+        if let Some((why, times)) = facts.missing.take() {
+            self.missing(why);
+            (1..times).for_each(|_| self.settings.metrics.uninspected.inc(why));
+        }
         if !self.format.is_relevant() {
             return;
         }
@@ -359,14 +429,30 @@ impl Inspection {
         if let Some(why) = self.incomplete {
             facts.set(semconv::SIDETRACE_INSPECTION_INCOMPLETE, why);
         }
-        span.description = facts.message.take();
-        if let Some(failure) = facts.error.take() {
-            span.fail(String::from(failure.code));
-            span.description = failure.message;
-        } else if let Some(message) = facts.message.take() {
-            span.description = Some(message);
+        write(facts, streamed, span);
+    }
+
+    /// The answer came by another exchange.
+    fn resolve(&mut self, answer: Answer) {
+        if let Some(facts) = &mut self.facts {
+            self.format.resolve(answer, facts);
         }
-        facts.write(streamed, span);
+    }
+
+    /// What is left of the bodies when the exchange has ended.
+    fn read_rest(&mut self, end: End) {
+        self.request_ended();
+        let (Some(mut reading), Some(facts)) = (self.answer.take(), &mut self.facts) else { return };
+        let mut fault = None;
+        match end {
+            End::Complete => fault = reading.finish(&mut *self.format, facts).err(),
+            _ => reading.drop_rest(),
+        }
+        let incomplete = reading.is_incomplete().then_some("too_large");
+        // An error page need not be JSON.
+        if let Some(why) = fault.or(incomplete).filter(|_| self.status < 400) {
+            self.missing(why);
+        }
     }
 
     /// Whether nothing more is to be seen.
@@ -420,6 +506,16 @@ impl Times {
         }
         span.chunks = self.chunks.take();
     }
+}
+
+/// What was found becomes a span.
+fn write(mut facts: Box<Facts>, streamed: bool, span: &mut Span) {
+    span.description = facts.message.take();
+    if let Some(failure) = facts.error.take() {
+        span.fail(String::from(failure.code));
+        span.description = failure.message;
+    }
+    facts.write(streamed, span);
 }
 
 /// What an inspection may hold without asking again.

@@ -1,19 +1,20 @@
-//! Our spans as OTLP.
+//! Our telemetry as OTLP: spans here, the agent's metrics in [`metrics`].
 //!
-//! Written straight from the compact record into the request's bytes: through `opentelemetry-proto`'s structs every
+//! Written straight from the compact records into the request's bytes: through `opentelemetry-proto`'s structs every
 //! attribute would cost two allocations, and export the greater part of what tracing costs. The tests read it back through
 //! those structs.
 //!
 //! Source: `opentelemetry-proto` v1.11, `opentelemetry/proto/{collector/trace,trace,common,resource}/v1/*.proto`; Protocol
 //! Buffers, "Encoding".
 
-use std::time::{SystemTime, UNIX_EPOCH};
+pub mod metrics;
+mod wire;
 
 use bytes::Bytes;
+use opentelemetry::KeyValue;
 use opentelemetry::trace::SpanKind;
-use opentelemetry::{Array, KeyValue, Value};
-use prost::encoding::{encode_varint, encoded_len_varint};
 
+use self::wire::{nanos, put_attribute, put_bytes, put_fixed32, put_fixed64, put_varint};
 use crate::trace::{Span, SpanLink, semconv};
 
 /// The observed workload, encoded once.
@@ -31,26 +32,33 @@ impl Resource {
 
 /// One `ExportTraceServiceRequest`: spans of one resource and one scope.
 pub fn encode(resource: &Resource, spans: &[Span]) -> Bytes {
-    let mut scope = Vec::new();
-    put_bytes(&mut scope, field::SCOPE_NAME, env!("CARGO_PKG_NAME").as_bytes());
-    put_bytes(&mut scope, field::SCOPE_VERSION, env!("CARGO_PKG_VERSION").as_bytes());
-
-    let mut scope_spans = Vec::with_capacity(spans.len() * TYPICAL_SPAN);
-    put_bytes(&mut scope_spans, field::SCOPE_SPANS_SCOPE, &scope);
+    let mut records = Vec::with_capacity(spans.len() * TYPICAL_SPAN);
     let mut message = Vec::with_capacity(2 * TYPICAL_SPAN);
     for span in spans {
         message.clear();
         put_span(&mut message, span);
-        put_bytes(&mut scope_spans, field::SCOPE_SPANS_SPANS, &message);
+        put_bytes(&mut records, field::SCOPE_RECORDS, &message);
     }
+    request(resource, &records)
+}
 
-    let mut resource_spans = Vec::with_capacity(scope_spans.len() + resource.0.len() + 128);
-    put_bytes(&mut resource_spans, field::RESOURCE_SPANS_RESOURCE, &resource.0);
-    put_bytes(&mut resource_spans, field::RESOURCE_SPANS_SCOPE_SPANS, &scope_spans);
-    put_bytes(&mut resource_spans, field::RESOURCE_SPANS_SCHEMA_URL, semconv::SCHEMA_URL.as_bytes());
+/// The request of any signal, which differ in their records alone: those of one resource and one scope, each with its tag.
+fn request(resource: &Resource, records: &[u8]) -> Bytes {
+    let mut scope = Vec::new();
+    put_bytes(&mut scope, field::SCOPE_NAME, env!("CARGO_PKG_NAME").as_bytes());
+    put_bytes(&mut scope, field::SCOPE_VERSION, env!("CARGO_PKG_VERSION").as_bytes());
 
-    let mut request = Vec::with_capacity(resource_spans.len() + 8);
-    put_bytes(&mut request, field::REQUEST_RESOURCE_SPANS, &resource_spans);
+    let mut of_scope = Vec::with_capacity(records.len() + 64);
+    put_bytes(&mut of_scope, field::SCOPE, &scope);
+    of_scope.extend_from_slice(records);
+
+    let mut of_resource = Vec::with_capacity(of_scope.len() + resource.0.len() + 128);
+    put_bytes(&mut of_resource, field::RESOURCE, &resource.0);
+    put_bytes(&mut of_resource, field::SCOPES, &of_scope);
+    put_bytes(&mut of_resource, field::SCHEMA_URL, semconv::SCHEMA_URL.as_bytes());
+
+    let mut request = Vec::with_capacity(of_resource.len() + 8);
+    put_bytes(&mut request, field::RESOURCES, &of_resource);
     request.into()
 }
 
@@ -93,88 +101,6 @@ fn put_link(out: &mut Vec<u8>, link: &SpanLink) {
     put_bytes(out, field::LINKS, &message);
 }
 
-/// A `KeyValue`, its length known before it is written.
-fn put_attribute(out: &mut Vec<u8>, number: u32, attribute: &KeyValue) {
-    let key = attribute.key.as_str();
-    let value_length = any_value_length(&attribute.value);
-    put_head(out, number, bytes_length(key.len()) + bytes_length(value_length));
-    put_bytes(out, field::KEY, key.as_bytes());
-    put_head(out, field::VALUE, value_length);
-    put_any_value(out, &attribute.value);
-}
-
-/// An `AnyValue`.
-fn put_any_value(out: &mut Vec<u8>, value: &Value) {
-    match value {
-        Value::Bool(value) => put_varint(out, field::BOOL, u64::from(*value)),
-        Value::I64(value) => put_varint(out, field::INT, value.cast_unsigned()),
-        Value::F64(value) => put_fixed64(out, field::DOUBLE, value.to_bits()),
-        Value::String(value) => put_bytes(out, field::STRING, value.as_str().as_bytes()),
-        Value::Array(values) => put_bytes(out, field::ARRAY, &array(values)),
-        // The enum may grow; what is new is shown as text rather than lost.
-        other => put_bytes(out, field::STRING, other.to_string().as_bytes()),
-    }
-}
-
-fn any_value_length(value: &Value) -> usize {
-    match value {
-        Value::Bool(_) => 2,
-        Value::I64(value) => 1 + encoded_len_varint(value.cast_unsigned()),
-        Value::F64(_) => 9,
-        Value::String(value) => bytes_length(value.as_str().len()),
-        Value::Array(values) => bytes_length(array(values).len()),
-        other => bytes_length(other.to_string().len()),
-    }
-}
-
-/// An `ArrayValue`. Arrays are rare: this one is made twice, for its length and for itself.
-fn array(values: &Array) -> Vec<u8> {
-    let values: Vec<Value> = match values {
-        Array::Bool(values) => values.iter().copied().map(Value::Bool).collect(),
-        Array::I64(values) => values.iter().copied().map(Value::I64).collect(),
-        Array::F64(values) => values.iter().copied().map(Value::F64).collect(),
-        Array::String(values) => values.iter().cloned().map(Value::String).collect(),
-        other => vec![Value::from(format!("{other}"))],
-    };
-    let mut message = Vec::new();
-    for value in &values {
-        put_head(&mut message, field::ARRAY_VALUES, any_value_length(value));
-        put_any_value(&mut message, value);
-    }
-    message
-}
-
-fn put_bytes(out: &mut Vec<u8>, number: u32, bytes: &[u8]) {
-    put_head(out, number, bytes.len());
-    out.extend_from_slice(bytes);
-}
-
-/// Tag and length of a field that is delimited by its length.
-fn put_head(out: &mut Vec<u8>, number: u32, length: usize) {
-    encode_varint(u64::from(number << 3 | 2), out);
-    encode_varint(length as u64, out);
-}
-
-fn put_varint(out: &mut Vec<u8>, number: u32, value: u64) {
-    encode_varint(u64::from(number << 3), out);
-    encode_varint(value, out);
-}
-
-fn put_fixed64(out: &mut Vec<u8>, number: u32, value: u64) {
-    encode_varint(u64::from(number << 3 | 1), out);
-    out.extend_from_slice(&value.to_le_bytes());
-}
-
-fn put_fixed32(out: &mut Vec<u8>, number: u32, value: u32) {
-    encode_varint(u64::from(number << 3 | 5), out);
-    out.extend_from_slice(&value.to_le_bytes());
-}
-
-/// Of a delimited field with a tag of one byte, which all fields inside a `KeyValue` have.
-fn bytes_length(length: usize) -> usize {
-    1 + encoded_len_varint(length as u64) + length
-}
-
 /// `Span.SpanKind`
 fn kind(kind: &SpanKind) -> u64 {
     match kind {
@@ -186,19 +112,16 @@ fn kind(kind: &SpanKind) -> u64 {
     }
 }
 
-fn nanos(time: SystemTime) -> u64 {
-    time.duration_since(UNIX_EPOCH).map_or(0, |since| u64::try_from(since.as_nanos()).unwrap_or(u64::MAX))
-}
-
 /// Field numbers.
 mod field {
-    pub(super) const REQUEST_RESOURCE_SPANS: u32 = 1;
-    pub(super) const RESOURCE_SPANS_RESOURCE: u32 = 1;
-    pub(super) const RESOURCE_SPANS_SCOPE_SPANS: u32 = 2;
-    pub(super) const RESOURCE_SPANS_SCHEMA_URL: u32 = 3;
+    // The same for all signals: `resource_spans`, `resource_metrics`; `scope_spans`, `scope_metrics`; `spans`, `metrics`.
+    pub(super) const RESOURCES: u32 = 1;
+    pub(super) const RESOURCE: u32 = 1;
+    pub(super) const SCOPES: u32 = 2;
+    pub(super) const SCHEMA_URL: u32 = 3;
     pub(super) const RESOURCE_ATTRIBUTES: u32 = 1;
-    pub(super) const SCOPE_SPANS_SCOPE: u32 = 1;
-    pub(super) const SCOPE_SPANS_SPANS: u32 = 2;
+    pub(super) const SCOPE: u32 = 1;
+    pub(super) const SCOPE_RECORDS: u32 = 2;
     pub(super) const SCOPE_NAME: u32 = 1;
     pub(super) const SCOPE_VERSION: u32 = 2;
     pub(super) const TRACE_ID: u32 = 1;
@@ -215,14 +138,6 @@ mod field {
     pub(super) const STATUS: u32 = 15;
     pub(super) const STATUS_CODE: u32 = 3;
     pub(super) const FLAGS: u32 = 16;
-    pub(super) const KEY: u32 = 1;
-    pub(super) const VALUE: u32 = 2;
-    pub(super) const STRING: u32 = 1;
-    pub(super) const BOOL: u32 = 2;
-    pub(super) const INT: u32 = 3;
-    pub(super) const DOUBLE: u32 = 4;
-    pub(super) const ARRAY: u32 = 5;
-    pub(super) const ARRAY_VALUES: u32 = 1;
 }
 
 const STATUS_ERROR: u64 = 2;
@@ -232,7 +147,7 @@ const TYPICAL_SPAN: usize = 512;
 
 #[cfg(test)]
 mod tests {
-    use opentelemetry::StringValue;
+    use opentelemetry::{Array, StringValue, Value};
     use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
     use opentelemetry_proto::tonic::common::v1::any_value;
     use opentelemetry_proto::tonic::trace::v1 as wire;

@@ -15,6 +15,7 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::future::OptionFuture;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
@@ -23,6 +24,7 @@ use crate::exporters::{self, Delivered, Exporter};
 use crate::otlp::{self, Resource};
 use crate::telemetry::{Loss, Metrics};
 use crate::trace::SpanSource;
+pub use measure::{CallMetrics, Reporter};
 
 /// The stages and what they are set to.
 #[derive(Debug)]
@@ -37,6 +39,10 @@ pub struct Pipeline {
     pub limits: Limits,
     /// Lends the bytes that spans wait in.
     pub budget: Arc<Budget>,
+    /// The agent's metrics, which every span counts in.
+    pub calls: Arc<CallMetrics>,
+    /// Where those go; `None` if no backend is configured.
+    pub reporter: Option<Reporter>,
     /// Counts.
     pub metrics: Arc<Metrics>,
 }
@@ -55,8 +61,16 @@ pub struct Limits {
 }
 
 impl Pipeline {
-    /// Runs until `stop`, then delivers what is left until `give_up`, and counts the rest lost.
+    /// Runs until `stop`, then delivers what is left until `give_up`, and counts the rest lost. Spans and metrics do not wait
+    /// for each other.
     pub async fn run(mut self, stop: CancellationToken, give_up: CancellationToken) {
+        let counted = CancellationToken::new();
+        let reporter = self.reporter.take().map(|reporter| reporter.run(counted.clone(), give_up.clone()));
+        tokio::join!(self.deliver(stop, give_up, counted), OptionFuture::from(reporter));
+    }
+
+    /// `counted` is said when no span can come that the metrics do not have.
+    async fn deliver(mut self, stop: CancellationToken, give_up: CancellationToken, counted: CancellationToken) {
         let mut buffer = buffer::Buffer::new(self.limits.max_queue_size, &self.budget);
         self.metrics.spans_queue_capacity.set(self.limits.max_queue_size);
         let mut stopping = false;
@@ -65,7 +79,10 @@ impl Pipeline {
                 self.gather(&mut buffer, &stop).await;
             }
             stopping = stop.is_cancelled();
-            accept(&mut self.source, &mut buffer, &self.metrics);
+            accept(&mut self.source, &mut buffer, &self.calls, &self.metrics);
+            if stopping {
+                counted.cancel();
+            }
             // What has gathered until now is due; what comes meanwhile leaves with it only if it fills a batch.
             let mut due = buffer.waiting();
             // At the end everything is due.
@@ -85,7 +102,7 @@ impl Pipeline {
                 let size = body.len();
                 drop(spans);
                 let mut delivery =
-                    pin!(exporters::deliver(exporter, body, self.limits.export_timeout, &self.metrics, &stop));
+                    pin!(exporters::deliver(exporter, body, self.limits.export_timeout, &self.metrics.export, &stop));
                 let delivered = loop {
                     tokio::select! {
                         delivered = &mut delivery => break Some(delivered),
@@ -97,9 +114,15 @@ impl Pipeline {
                                 () = self.source.full() => {}
                             }
                         }
+                        // What calls left behind is in the queue by now: metrics need not wait for this batch.
+                        () = stop.cancelled(), if !counted.is_cancelled() => {}
                         () = give_up.cancelled() => break None,
                     }
-                    accept(&mut self.source, &mut buffer, &self.metrics);
+                    let last = stop.is_cancelled();
+                    accept(&mut self.source, &mut buffer, &self.calls, &self.metrics);
+                    if last {
+                        counted.cancel();
+                    }
                 };
                 buffer.delivered();
                 self.account(delivered, count, size);
@@ -108,7 +131,7 @@ impl Pipeline {
                     break;
                 }
             }
-            accept(&mut self.source, &mut buffer, &self.metrics);
+            accept(&mut self.source, &mut buffer, &self.calls, &self.metrics);
             if stopping && (buffer.waiting() == 0 || give_up.is_cancelled()) {
                 self.metrics.lost(Loss::Shutdown, buffer.held());
                 let (created, exported) = (self.metrics.spans_created.value(), self.metrics.spans_exported.value());
@@ -133,7 +156,7 @@ impl Pipeline {
                 () = &mut due => return,
                 () = self.source.full() => return,
                 () = stop.cancelled() => return,
-                () = tokio::time::sleep(GATHER) => accept(&mut self.source, buffer, &self.metrics),
+                () = tokio::time::sleep(GATHER) => accept(&mut self.source, buffer, &self.calls, &self.metrics),
             }
         }
     }
@@ -162,17 +185,14 @@ impl Pipeline {
                 "given_up"
             }
         };
-        self.metrics.export_batches.inc(outcome);
-        if matches!(outcome, "delivered" | "partial") {
-            self.metrics.export_bytes.add(bytes as u64);
-        }
+        self.metrics.export.ended(outcome, bytes);
     }
 }
 
 /// The stages that every finished span passes at once, whatever the backend does.
-fn accept(source: &mut SpanSource, buffer: &mut buffer::Buffer, metrics: &Metrics) {
+fn accept(source: &mut SpanSource, buffer: &mut buffer::Buffer, calls: &CallMetrics, metrics: &Metrics) {
     let mut spans = source.drain();
-    measure::fold(&spans, metrics);
+    measure::fold(&spans, metrics, calls);
     enrich::enrich(&mut spans);
     sampling::keep(&mut spans, metrics);
     buffer.push(spans, metrics);
@@ -188,6 +208,7 @@ mod tests {
     use futures_util::future::BoxFuture;
 
     use super::*;
+    use crate::config::{MetricNames, Temporality};
     use crate::exporters::Answer;
     use crate::trace::{Span, channel, propagation};
 
@@ -222,6 +243,8 @@ mod tests {
             exporter: Some(Box::new(Slow)),
             limits,
             budget: Budget::unlimited(),
+            calls: Arc::new(CallMetrics::new(MetricNames::Old, &Budget::unlimited())),
+            reporter: None,
             metrics: metrics.clone(),
         };
         let calls = async {
@@ -237,5 +260,137 @@ mod tests {
         };
         tokio::join!(pipeline.run(stop.clone(), give_up), calls);
         assert_eq!((metrics.spans_exported.value(), metrics.all_losses()), (101, 0));
+    }
+
+    /// A backend that keeps what it is sent, after this many refusals.
+    #[derive(Clone, Debug, Default)]
+    struct Keeping {
+        refusals: Arc<std::sync::Mutex<usize>>,
+        kept: Arc<std::sync::Mutex<Vec<Bytes>>>,
+    }
+
+    impl Exporter for Keeping {
+        fn export(&self, body: Bytes) -> BoxFuture<'_, Answer> {
+            let mut refusals = self.refusals.lock().unwrap();
+            let answer = match refusals.checked_sub(1) {
+                Some(fewer) => {
+                    *refusals = fewer;
+                    Delivered::Refused("404".into())
+                }
+                None => {
+                    self.kept.lock().unwrap().push(body);
+                    Delivered::All
+                }
+            };
+            async { Answer::Delivered(answer) }.boxed()
+        }
+    }
+
+    /// A backend that never answers.
+    #[derive(Debug)]
+    struct Dead;
+
+    impl Exporter for Dead {
+        fn export(&self, _: Bytes) -> BoxFuture<'_, Answer> {
+            std::future::pending().boxed()
+        }
+    }
+
+    fn with_reporter(
+        exporter: Box<dyn Exporter>,
+        reports: Box<dyn Exporter>,
+    ) -> (crate::trace::SpanSink, Arc<Metrics>, Pipeline) {
+        let metrics = Arc::new(Metrics::default());
+        let (sink, source) = channel(1000, 4, metrics.clone());
+        let calls = Arc::new(CallMetrics::new(MetricNames::Old, &Budget::unlimited()));
+        let reporter = Reporter {
+            calls: calls.clone(),
+            exporter: reports,
+            resource: Resource::new(&[]),
+            interval: Duration::from_secs(60),
+            try_timeout: Duration::from_secs(10),
+            timeout: Duration::from_secs(30),
+            temporality: Temporality::Delta,
+            metrics: metrics.clone(),
+        };
+        let limits = Limits {
+            schedule_delay: Duration::from_millis(20),
+            max_queue_size: 1000,
+            max_export_batch_size: 4,
+            export_timeout: Duration::MAX,
+        };
+        let pipeline = Pipeline {
+            source,
+            resource: Resource::new(&[]),
+            exporter: Some(exporter),
+            limits,
+            budget: Budget::unlimited(),
+            calls,
+            reporter: Some(reporter),
+            metrics: metrics.clone(),
+        };
+        (sink, metrics, pipeline)
+    }
+
+    fn call() -> Span {
+        let mut span = Span::new(propagation::start(&mut rand::rng()), "GET");
+        span.push(crate::trace::semconv::HTTP_REQUEST_METHOD, "GET");
+        span
+    }
+
+    /// How many requests a backend has heard of.
+    fn heard(kept: &Keeping) -> Vec<u64> {
+        use opentelemetry_proto::tonic::collector::metrics::v1::ExportMetricsServiceRequest;
+        use opentelemetry_proto::tonic::metrics::v1::metric::Data;
+        let bodies = kept.kept.lock().unwrap();
+        let count = |body: &Bytes| {
+            let request = <ExportMetricsServiceRequest as prost::Message>::decode(body.clone()).unwrap();
+            match &request.resource_metrics[0].scope_metrics[0].metrics[0].data {
+                Some(Data::Histogram(histogram)) => histogram.data_points[0].count,
+                other => panic!("{other:?}"),
+            }
+        };
+        bodies.iter().map(count).collect()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_backend_that_never_answers_for_spans_does_not_hold_up_the_last_metrics() {
+        let kept = Keeping::default();
+        let (sink, metrics, pipeline) = with_reporter(Box::new(Dead), Box::new(kept.clone()));
+        let (stop, give_up) = (CancellationToken::new(), CancellationToken::new());
+        let ending = async {
+            sink.send(call());
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            // The first is on its way for good. What comes now is counted too.
+            sink.send(call());
+            stop.cancel();
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            assert_eq!(heard(&kept), [2]);
+            give_up.cancel();
+        };
+        tokio::join!(pipeline.run(stop.clone(), give_up.clone()), ending);
+        assert_eq!((metrics.spans_exported.value(), metrics.all_losses()), (0, 2));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn metrics_leave_in_intervals_and_what_was_refused_is_in_the_next() {
+        let kept = Keeping { refusals: Arc::new(std::sync::Mutex::new(1)), ..Keeping::default() };
+        let (sink, metrics, pipeline) = with_reporter(Box::new(Slow), Box::new(kept.clone()));
+        let (stop, give_up) = (CancellationToken::new(), CancellationToken::new());
+        let ending = async {
+            for minute in 0..4 {
+                assert_eq!(heard(&kept), [vec![], vec![], vec![2], vec![2, 1]][minute]);
+                sink.send(call());
+                tokio::time::sleep(Duration::from_secs(60)).await;
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+            sink.send(call());
+            stop.cancel();
+        };
+        tokio::join!(pipeline.run(stop.clone(), give_up), ending);
+        assert_eq!(heard(&kept), [2, 1, 1, 1]);
+        assert_eq!((metrics.spans_exported.value(), metrics.all_losses()), (5, 0));
+        let outcomes: Vec<_> = metrics.metrics_export.outcomes.values().collect();
+        assert_eq!(outcomes, [("delivered", 4), ("partial", 0), ("refused", 1), ("given_up", 0)]);
     }
 }

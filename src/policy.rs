@@ -5,14 +5,16 @@ mod current;
 mod own_telemetry;
 
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use http::HeaderName;
 
 pub use current::{Policies, Reader};
 pub use own_telemetry::telemetry;
 
-use crate::config::rules::{Action, ClientCertificateRule, ExternalContext, Matcher, RootsRule, Rules, Switch};
+use crate::config::rules::{Action, ClientCertificateRule, ExternalContext, Matcher, Price, RootsRule, Rules, Switch};
 use crate::net::Direction;
+use crate::redaction::Redaction;
 
 /// A call, as far as rules look at it.
 #[derive(Clone, Copy, Debug)]
@@ -52,15 +54,25 @@ pub enum Verdict {
 }
 
 /// The rules in force.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default)]
 pub struct Policy {
     rules: Rules,
+    /// By the rules; shared with the calls under way.
+    redaction: Arc<Redaction>,
+}
+
+/// By the rules: everything else is made from them.
+impl PartialEq for Policy {
+    fn eq(&self, other: &Self) -> bool {
+        self.rules == other.rules
+    }
 }
 
 impl Policy {
     /// Decides by these rules.
     pub fn new(rules: Rules) -> Self {
-        Self { rules }
+        let redaction = Arc::new(Redaction::new(&rules.genai.redact));
+        Self { rules, redaction }
     }
 
     /// Whether the call is recorded, and if not, why: a rule of the user's wins over what is recognised.
@@ -143,18 +155,9 @@ impl Policy {
 
     /// Who answers at a host, by a rule.
     pub fn provider_for(&self, host: &str) -> Option<&str> {
+        let host = bare_host(host);
         let rule = self.rules.genai.providers.iter().find(|rule| rule.host.matches(host));
         rule.map(|rule| &*rule.provider)
-    }
-
-    /// Whether usage is asked for where the client does not.
-    pub fn asks_usage(&self, call: &Subject<'_>) -> bool {
-        is_on(&self.rules.genai.ask_usage, call)
-    }
-
-    /// Whether our context is written into MCP's `_meta`.
-    pub fn writes_meta(&self, call: &Subject<'_>) -> bool {
-        is_on(&self.rules.genai.mcp_meta, call)
     }
 
     /// What a context that comes from outside is worth.
@@ -168,6 +171,26 @@ impl Policy {
         user_agent.is_some_and(known)
             || path.starts_with(GRPC_HEALTH)
             || (matches!(method, "GET" | "HEAD") && self.rules.probe_paths.iter().any(|pattern| pattern.matches(path)))
+    }
+
+    /// Whether usage is asked for on the client's behalf.
+    pub fn asks_usage(&self, call: &Subject<'_>) -> bool {
+        is_on(&self.rules.genai.ask_usage, call)
+    }
+
+    /// Whether our context is written into MCP `_meta`.
+    pub fn writes_meta(&self, call: &Subject<'_>) -> bool {
+        is_on(&self.rules.genai.mcp_meta, call)
+    }
+
+    /// What a model's tokens cost, if that is known.
+    pub fn price(&self, provider: Option<&str>, model: &str) -> Option<&Price> {
+        self.rules.genai.prices.iter().find(|price| price.matches(provider, model))
+    }
+
+    /// What is taken out of captured content. A call keeps the one that it began with.
+    pub fn redaction(&self) -> &Arc<Redaction> {
+        &self.redaction
     }
 
     /// Request headers that spans carry.
@@ -186,13 +209,13 @@ impl Policy {
     }
 }
 
-/// Off, where no rule is about the call.
-fn is_on(rules: &[Switch], call: &Subject<'_>) -> bool {
-    if rules.is_empty() {
+/// Off unless the first rule that matches says otherwise.
+fn is_on(switches: &[Switch], call: &Subject<'_>) -> bool {
+    if switches.is_empty() {
         return false;
     }
     let host = call.host.map(bare_host);
-    rules.iter().find(|rule| matches(&rule.matcher, call, host)).is_some_and(|rule| rule.on)
+    switches.iter().find(|rule| matches(&rule.matcher, call, host)).is_some_and(|rule| rule.on)
 }
 
 fn matches(matcher: &Matcher, call: &Subject<'_>, host: Option<&str>) -> bool {

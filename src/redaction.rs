@@ -169,9 +169,14 @@ fn replace(text: &str, mut hits: Vec<Hit<'_>>) -> Option<String> {
     }
     let marks = marks(text);
     hits.retain_mut(|hit| {
-        let around = |at: usize| marks.iter().find(|mark| mark.start < at && at < mark.end);
+        // The mark that ends behind a place, if it also begins before it.
+        let around = |at: usize| {
+            let mark = marks.get(marks.partition_point(|mark| mark.end <= at));
+            mark.filter(|mark| mark.start < at)
+        };
+        let first = marks.get(marks.partition_point(|mark| mark.end <= hit.range.start));
+        let inside = first.is_some_and(|mark| mark.start <= hit.range.start && hit.range.end <= mark.end);
         let (start, end) = (around(hit.range.start), around(hit.range.end));
-        let inside = marks.iter().any(|mark| mark.start <= hit.range.start && hit.range.end <= mark.end);
         hit.range = start.map_or(hit.range.start, |mark| mark.start)..end.map_or(hit.range.end, |mark| mark.end);
         !inside
     });

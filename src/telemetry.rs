@@ -11,4 +11,4 @@ pub mod process;
 
 pub use instruments::{Counter, Counters, Gauge, GaugeGuard, Histogram, Sharded};
 pub use log::{LogFilter, start_log};
-pub use metrics::{CallProtocol, Loss, Metrics};
+pub use metrics::{CallProtocol, Deliveries, Loss, Metrics};

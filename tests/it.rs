@@ -19,6 +19,7 @@ mod it {
     mod hostile;
     mod inbound;
     mod life;
+    mod metrics;
     mod policy;
     mod redirect_rules;
     mod rules;

@@ -177,6 +177,8 @@ fn sidecar(agent: &Agent<'_>, export: (&str, String), intercepts: bool) -> Proce
         ("OTEL_SERVICE_NAME", "agent".to_owned()),
         ("OTEL_BSP_SCHEDULE_DELAY", "1000".to_owned()),
         ("OTEL_EXPORTER_OTLP_PROTOCOL", "http/protobuf".to_owned()),
+        // The sink counts spans.
+        ("OTEL_METRICS_EXPORTER", "none".to_owned()),
         export,
     ];
     if intercepts {

@@ -10,6 +10,7 @@ use crate::admin::{self, Connections, Health};
 use crate::budget::Budget;
 use crate::config::assembly::Assembled;
 use crate::net;
+use crate::pipeline::CallMetrics;
 use crate::telemetry::{LogFilter, Metrics};
 
 /// Health, and what may be changed from outside.
@@ -23,7 +24,12 @@ pub(super) struct Operators {
 }
 
 impl Operators {
-    pub(super) fn new(assembled: &Assembled, metrics: Arc<Metrics>, budget: Arc<Budget>, log: LogFilter) -> Self {
+    pub(super) fn new(
+        assembled: &Assembled,
+        metrics: (Arc<Metrics>, Arc<CallMetrics>),
+        budget: Arc<Budget>,
+        log: LogFilter,
+    ) -> Self {
         let quit = CancellationToken::new();
         let health = Arc::new(Health::new(metrics, budget, quit.clone(), assembled.config.quit_endpoint));
         let settings = assembled.to_string().into();

@@ -6,7 +6,9 @@
 
 mod export;
 mod file;
+mod genai;
 mod inherited;
+mod metrics;
 mod resource;
 mod tls;
 mod tracing;
@@ -14,6 +16,7 @@ mod tracing;
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::io::Read;
+use std::mem::take;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Component, Path, PathBuf};
 use std::str::FromStr;
@@ -154,13 +157,16 @@ pub fn assemble(
     }
     let own_ports = vec![outbound_port, inbound_port, health_port, 15100, 15107];
     let enabled = !reader.otel(&["OTEL_SDK_DISABLED"], false, "true or false", parse_bool);
-    let export = reader.export(&own_ports).filter(|_| enabled);
+    let export = reader.traces_export(&own_ports).filter(|_| enabled);
+    let metrics_export = reader.metrics_export(&own_ports).filter(|_| enabled);
     let batch = reader.batch();
+    let genai = reader.genai();
     let propagators = reader.propagators();
     let sampler = reader.sampler();
     let resource = reader.resource(|path| read_file(path).ok());
     let (rules_file, rules) = reader.rules(&read_file);
     let tls = reader.tls(&rules);
+    reader.leave_out_repeats();
     if !reader.problems.is_empty() {
         return Err(Problems(reader.problems));
     }
@@ -181,8 +187,9 @@ pub fn assemble(
         tls,
         enabled,
         export,
+        metrics_export,
         batch,
-        genai: crate::config::GenAi::default(),
+        genai,
         propagators,
         sampler,
         resource,
@@ -220,6 +227,21 @@ impl Reader {
                 OWN.into_iter().max_by_key(|own| name.chars().zip(own.chars()).take_while(|(a, b)| a == b).count());
             format!("{name}: unknown; did you mean {}? `sidetrace config` lists them all", nearest.unwrap_or_default())
         }));
+    }
+
+    /// What holds for all signals is read for each of them, and said once.
+    fn leave_out_repeats(&mut self) {
+        fn once<T: PartialEq>(all: Vec<T>) -> Vec<T> {
+            all.into_iter().fold(Vec::new(), |mut kept, next| {
+                if !kept.contains(&next) {
+                    kept.push(next);
+                }
+                kept
+            })
+        }
+        self.problems = once(take(&mut self.problems));
+        self.warnings = once(take(&mut self.warnings));
+        self.settings = once(take(&mut self.settings));
     }
 
     /// A setting of our own: a bad value is a problem.
@@ -404,8 +426,9 @@ const MAX_PATH: usize = 4095;
 const ABSOLUTE: &str = "an absolute path without \"..\"";
 /// Read by `iptables/init.sh`, which may share the environment of `sidetrace check`.
 const REDIRECT: &str = "SIDETRACE_REDIRECT_";
-const OWN: [&str; 29] = [
+const OWN: [&str; 31] = [
     "SIDETRACE_CONFIG",
+    "SIDETRACE_GENAI_METRICS",
     "SIDETRACE_OUTBOUND_PORT",
     "SIDETRACE_INBOUND_PORT",
     "SIDETRACE_HEALTH_PORT",
@@ -426,6 +449,7 @@ const OWN: [&str; 29] = [
     "SIDETRACE_DRAIN_TIMEOUT",
     "SIDETRACE_FLUSH_TIMEOUT",
     "SIDETRACE_EXPORT_TOKEN_FILE",
+    "SIDETRACE_CONTENT_MAX_BYTES",
     "SIDETRACE_LOG",
     "SIDETRACE_LOG_FORMAT",
     "SIDETRACE_POD_NAME",

@@ -16,7 +16,7 @@ use serde_json::{Value as Json, json};
 use super::*;
 use crate::config::rules::Rules;
 use crate::net::Direction;
-use crate::trace::propagation;
+use crate::trace::{channel, propagation};
 
 /// One message: its first line, its header fields, its body.
 struct Message {
@@ -67,8 +67,9 @@ fn read_all(mut from: impl std::io::Read) -> Vec<u8> {
 
 fn settings(capture: bool) -> Arc<Settings> {
     let capture = if capture { crate::config::Capture::SpanOnly } else { crate::config::Capture::NoContent };
+    let metrics = Arc::new(Metrics::default());
     let genai = GenAi { capture, ..GenAi::default() };
-    Arc::new(Settings::new(genai, Budget::unlimited(), Arc::new(Metrics::default())))
+    Arc::new(Settings::new(genai, Budget::unlimited(), metrics.clone(), channel(64, 64, metrics).0))
 }
 
 /// What the span says of an exchange, its bodies in pieces of so many bytes.
@@ -93,7 +94,7 @@ fn seen(
         user_agent: request.headers.get("user-agent").map(HeaderValue::as_bytes),
     };
     let head = Request { subject, path: target, headers: &request.headers };
-    let mut span = Span::new(propagation::start(&mut rand::rng()), request.line[0].clone());
+    let span = Span::new(propagation::start(&mut rand::rng()), request.line[0].clone());
     let Some(mut inspection) = recognise(settings, &Policy::new(Rules::default()), &head) else {
         return (json!({ "name": request.line[0], "attributes": {} }), None);
     };
@@ -101,8 +102,10 @@ fn seen(
         inspection.request(piece);
     }
     inspection.request_ended();
+    let (sink, mut source) = channel(64, 64, Arc::new(Metrics::default()));
+    let span = ActiveSpan::new(span, sink);
     let mut now = Instant::now();
-    inspection.placed(&span.placement, now);
+    inspection.placed(&span, now);
     let status: u16 = answer.line[1].parse().unwrap();
     inspection.answered(status, &answer.headers);
     for piece in answer.body.chunks(piece) {
@@ -110,10 +113,15 @@ fn seen(
         inspection.answer(piece, now);
     }
     let evidence = inspection.evidence().cloned();
-    inspection.conclude(end, &mut span);
+    let ended = inspection.end(end);
+    span.conclude_with(ended, |span| inspection.conclude(end, span));
+    drop((inspection, span));
+    let span = source.drain().pop().unwrap();
     let mut attributes: BTreeMap<_, _> =
         span.attributes.iter().map(|attribute| (attribute.key.to_string(), shown(&attribute.value))).collect();
-    assert_eq!(attributes.len(), span.attributes.len(), "an attribute was written twice: {:?}", span.attributes);
+    attributes.remove(semconv::SIDETRACE_END);
+    let sent = span.attributes.len() - usize::from(span.outcome != End::Complete);
+    assert_eq!(attributes.len(), sent, "an attribute was written twice: {:?}", span.attributes);
     if let Some(took) = attributes.get_mut(semconv::GEN_AI_RESPONSE_TIME_TO_FIRST_CHUNK) {
         *took = json!("some time");
     }
@@ -128,6 +136,9 @@ fn seen(
         End::Broken => seen["end"] = json!("broken"),
         End::Cancelled => seen["end"] = json!("cancelled"),
         _ => {}
+    }
+    if ended != end {
+        seen["ended"] = json!(ended.as_str());
     }
     (seen, evidence)
 }

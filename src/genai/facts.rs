@@ -45,6 +45,10 @@ pub(crate) struct Facts {
     pub(crate) key: Key,
     /// How much of a text is kept.
     pub(crate) limit: usize,
+    /// The agent answers the call.
+    pub(crate) server: bool,
+    /// Something of the call was left out: why, and how often.
+    pub(crate) missing: Option<(&'static str, u64)>,
     /// Requests before this one for the same answer.
     pub(crate) resends: u32,
     /// Bytes of captured messages.
@@ -138,6 +142,8 @@ impl Facts {
             content: capture.map(|_| Content::default()),
             key,
             limit: capture.unwrap_or(0),
+            server: false,
+            missing: None,
             resends: 0,
             kept: 0,
         }
@@ -152,6 +158,25 @@ impl Facts {
             None if room => self.attributes.push(KeyValue::new(name, value)),
             None => {}
         }
+    }
+
+    /// Whether an attribute is set.
+    pub(crate) fn has(&self, name: &'static str) -> bool {
+        self.attributes.iter().any(|attribute| attribute.key.as_str() == name)
+    }
+
+    /// An attribute that is a text.
+    pub(crate) fn text_of(&self, name: &'static str) -> Option<&str> {
+        let found = self.attributes.iter().find(|attribute| attribute.key.as_str() == name);
+        match &found?.value {
+            Value::String(text) => Some(text.as_str()),
+            _ => None,
+        }
+    }
+
+    /// Takes an attribute back.
+    pub(crate) fn unset(&mut self, name: &'static str) {
+        self.attributes.retain(|attribute| attribute.key.as_str() != name);
     }
 
     /// Sets a text, if there is one.
@@ -339,11 +364,12 @@ impl Facts {
                 span.push(name, String::from(value));
             }
         };
-        if let Some(provider) = self.provider.take() {
+        if let Some(provider) = self.provider.clone() {
             span.push(semconv::GEN_AI_PROVIDER_NAME, provider);
         }
         put(span, semconv::GEN_AI_REQUEST_MODEL, self.model.take());
-        if self.stream || streamed {
+        // Others than models answer in streams, too.
+        if self.provider.is_some() && (self.stream || streamed) {
             span.push(semconv::GEN_AI_REQUEST_STREAM, true);
         }
         put(span, semconv::GEN_AI_RESPONSE_ID, self.response_id.take());

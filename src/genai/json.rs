@@ -388,6 +388,11 @@ impl Reader {
         self.failed || self.state != State::Value { first: false } || !self.stack.is_empty()
     }
 
+    /// The document as far as it was read: its outermost array or object, or the value that it is.
+    pub(crate) fn root(&self) -> Option<&Node> {
+        self.stack.first().map(|frame| &frame.value).or(self.done.as_ref())
+    }
+
     /// About how many bytes are held.
     pub(crate) fn held(&self) -> usize {
         self.held + self.text.capacity() + self.long.as_ref().map_or(0, |text| text.held())

@@ -4,14 +4,15 @@
 //! Provider and format are independent of each other: whatever the host, an OpenAI path is read as OpenAI's.
 
 use std::borrow::Cow;
+use std::sync::Arc;
 
 use percent_encoding::percent_decode_str;
 
 use super::formats::{
-    Anthropic, Cohere, CohereEmbed, Fetch, Gemini, GeminiEmbed, Ollama, OllamaEmbed, OpenAiChat, OpenAiCompletions,
-    OpenAiEmbeddings, OpenAiResponses,
+    Anthropic, Cohere, CohereEmbed, Fetch, Gemini, GeminiEmbed, Mcp, McpListen, Ollama, OllamaEmbed, OpenAiChat,
+    OpenAiCompletions, OpenAiEmbeddings, OpenAiResponses,
 };
-use super::{Format, Headers, Request};
+use super::{Format, Headers, Request, Settings};
 use crate::config::rules::ends_with_ignoring_case;
 use crate::net::Direction;
 use crate::policy::{self, Policy};
@@ -139,7 +140,11 @@ static HOSTS: &[(&str, &str)] = &[
 ];
 
 /// What a request is, by its method, host, path and header fields.
-pub(crate) fn recognise<H: Carrier>(policy: &Policy, request: &Request<'_, H>) -> Option<Found> {
+pub(crate) fn recognise<H: Carrier>(
+    settings: &Arc<Settings>,
+    policy: &Policy,
+    request: &Request<'_, H>,
+) -> Option<Found> {
     let subject = &request.subject;
     let headers = request.headers;
     let header = |name: &'static str| {
@@ -172,7 +177,27 @@ pub(crate) fn recognise<H: Carrier>(policy: &Policy, request: &Request<'_, H>) -
             });
         }
     }
-    None
+    let plain = |format: Box<dyn Format>, holds| Found {
+        format,
+        provider: None,
+        operation: "",
+        model: None,
+        stream: false,
+        holds,
+    };
+    let streams = || header("accept").is_some_and(|accept| accept.contains("text/event-stream"));
+    let named = ["mcp-protocol-version", "mcp-session-id", "mcp-method"].iter().any(|name| header(name).is_some());
+    match subject.method {
+        "POST" if json == Type::Json => {
+            let format = Mcp::new(settings, request, named);
+            // Only who speaks MCP takes an answer of either kind, or posts where a stream told it to.
+            let holds = named || streams() || format.is_awaited();
+            Some(plain(Box::new(format), holds))
+        }
+        "GET" if streams() => Some(plain(Box::new(McpListen::new(settings, request, named)), false)),
+        "DELETE" if named => Some(plain(Box::new(McpListen::new(settings, request, named)), false)),
+        _ => None,
+    }
 }
 
 /// Paths that other services have, too, are told by more than the path.

@@ -14,6 +14,8 @@ pub(crate) struct Reading {
     decoder: Option<Decoder>,
     frames: Option<Frames>,
     documents: Documents,
+    /// Bytes that came.
+    came: u64,
 }
 
 /// Whose body it is.
@@ -33,6 +35,8 @@ struct Documents {
     /// The document under way is no JSON; how it begins.
     malformed: bool,
     begin: ([u8; 8], usize),
+    /// The document under way as it came, while the format wants it so.
+    text: Vec<u8>,
     /// How many could not be read.
     unread: u32,
 }
@@ -62,8 +66,9 @@ impl Reading {
         };
         let stream = !matches!(frames, None | Some(Frames::Whole));
         let reader = Reader::new(shape, content, key);
-        let documents = Documents { what, stream, reader, malformed: false, begin: ([0; 8], 0), unread: 0 };
-        Self { what, decoder: Decoder::new(encodings, MAX_DECODED), frames, documents }
+        let documents =
+            Documents { what, stream, reader, malformed: false, begin: ([0; 8], 0), text: Vec::new(), unread: 0 };
+        Self { what, decoder: Decoder::new(encodings, MAX_DECODED), frames, documents, came: 0 }
     }
 
     /// Reads a piece, or says why the rest cannot be read.
@@ -87,6 +92,10 @@ impl Reading {
         if matches!(frames, Frames::Whole) && self.documents.reader.is_done() {
             // Nothing follows but blanks: told at once, before the last bytes go on.
             Told { documents: &mut self.documents, format, facts }.end("", Kind::Event);
+        }
+        self.came += bytes.len() as u64;
+        if self.documents.what == What::Request && !format.reads_on(self.documents.reader.root(), self.came) {
+            return Err(OTHER);
         }
         // A request or an answer that is no JSON is none from its first byte on.
         if self.documents.malformed && !self.documents.stream { Err(MALFORMED) } else { Ok(()) }
@@ -113,6 +122,11 @@ impl Reading {
     /// Whether it is a stream of events that is not compressed.
     pub(crate) fn is_plain_sse(&self) -> bool {
         matches!(self.frames, Some(Frames::Sse(_))) && self.decoder.as_ref().is_some_and(Decoder::is_identity)
+    }
+
+    /// Whether who loses the stream may ask for the rest of it.
+    pub(crate) fn is_resumable(&self) -> bool {
+        matches!(&self.frames, Some(Frames::Sse(sse)) if sse.has_ids())
     }
 
     /// Whether something did not fit.
@@ -147,6 +161,10 @@ impl Sink for Told<'_> {
             *place = *byte;
             *length += 1;
         }
+        if format.wants_text() {
+            let room = MAX_RAW.saturating_sub(documents.text.len()).min(piece.len());
+            documents.text.extend_from_slice(piece.get(..room).unwrap_or_default());
+        }
         if documents.malformed {
             return;
         }
@@ -167,6 +185,12 @@ impl Sink for Told<'_> {
             if kind == Kind::Exception && documents.what == What::Answer {
                 format.event(name, true, Node::Null, facts);
             }
+            return;
+        }
+        let text = std::mem::take(&mut documents.text);
+        if documents.stream && format.wants_text() && format.text_event(name, &text, facts) {
+            documents.reader.reset();
+            documents.malformed = false;
             return;
         }
         let what = documents.what;
@@ -221,6 +245,10 @@ pub(crate) fn failed(body: &Node, facts: &mut Facts) {
     }
 }
 
+/// The request is none of the format's.
+const OTHER: &str = "not_json";
+/// Bytes of an event that is read as it is.
+const MAX_RAW: usize = 2048;
 const MALFORMED: &str = "malformed_json";
 /// How OpenAI and others end a stream.
 const DONE: &[u8] = b"[DONE]";

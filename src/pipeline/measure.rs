@@ -1,12 +1,149 @@
-//! Metrics of calls, folded from finished spans before sampling: their number by how they ended, how long they took.
+//! Metrics of calls, folded from finished spans before sampling: Sidetrace's own, by how calls ended and how long they
+//! took; and the agent's, by the conventions ([`CallMetrics`]).
 
+mod call;
+mod families;
+mod family;
+mod labels;
+mod prometheus;
+mod report;
+#[cfg(test)]
+mod tests;
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::SystemTime;
+
+use bytes::Bytes;
 use opentelemetry::trace::SpanKind;
 
+use self::families::Families;
+use self::family::{Numbers, Room};
+pub use self::report::Reporter;
+use crate::budget::Budget;
+use crate::config::{MetricNames, Temporality};
+use crate::otlp::Resource;
+use crate::otlp::metrics::Writer;
+use crate::telemetry::exposition::Exposition;
 use crate::telemetry::{CallProtocol, Metrics};
 use crate::trace::{Span, semconv};
 
+/// The agent's metrics: HTTP, RPC, GenAI and MCP calls by the semantic conventions.
+///
+/// Bounded: 2,000 series a metric with texts of 128 bytes at most, and an eighth of the budget over all metrics. What
+/// finds no room counts in one more series, which says so.
+#[derive(Debug)]
+pub struct CallMetrics {
+    names: MetricNames,
+    start: SystemTime,
+    // Entered by the pipeline once a batch and once a request, and by who reads `/metrics`: never by a call.
+    state: Mutex<State>,
+}
+
+#[derive(Debug)]
+struct State {
+    families: Families,
+    room: Room,
+}
+
+/// A place in the order of all series, which grows and never changes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Cursor {
+    family: usize,
+    series: usize,
+}
+
+impl CallMetrics {
+    /// Without series.
+    pub fn new(names: MetricNames, budget: &Arc<Budget>) -> Self {
+        let start = SystemTime::now();
+        Self {
+            names,
+            start,
+            state: Mutex::new(State { families: Families::default(), room: Room::new(budget, start) }),
+        }
+    }
+
+    /// Every series as Prometheus reads it, page by page: all of them may be more text than should be held at once.
+    pub fn pages(self: Arc<Self>) -> impl Iterator<Item = String> + Send + Sync {
+        let mut at = Cursor::default();
+        std::iter::from_fn(move || {
+            let mut text = Exposition::default();
+            let state = self.lock();
+            for family in state.families.all().skip(at.family) {
+                at.series = prometheus::expose(family, at.series, &mut text);
+                if text.size() >= prometheus::PAGE {
+                    break;
+                }
+                at = Cursor { family: at.family + 1, series: 0 };
+            }
+            (text.size() > 0).then(|| text.into_text())
+        })
+    }
+
+    fn fold(&self, spans: &[Span], metrics: &Metrics) {
+        let State { families, room } = &mut *self.lock();
+        spans.iter().for_each(|span| call::fold(span, self.names, families, room));
+        metrics.metrics_overflow.add(std::mem::take(&mut room.overflowed));
+    }
+
+    /// An export begins: the first delta of a series that is new after this begins here.
+    fn collect(&self) {
+        self.lock().room.collected = SystemTime::now();
+    }
+
+    /// The next request from a place on, if anything is left, and where it ends.
+    fn encode(
+        &self,
+        mut at: Cursor,
+        resource: &Resource,
+        temporality: Temporality,
+        now: SystemTime,
+    ) -> Option<(Bytes, Cursor)> {
+        let (mut writer, mut scratch) = (Writer::new(temporality), Numbers::Count(0));
+        let state = &mut *self.lock();
+        'all: for family in state.families.all_mut().skip(at.family) {
+            let instrument = family.instrument;
+            for series in family.all_mut().iter_mut().skip(at.series) {
+                if writer.size() >= MOST_BYTES {
+                    writer.end_metric(&instrument);
+                    break 'all;
+                }
+                at.series += 1;
+                let point = match temporality {
+                    Temporality::Cumulative => Some(series.total(self.start, now)),
+                    Temporality::Delta | Temporality::LowMemory => series.delta(now, &mut scratch),
+                };
+                point.inspect(|point| writer.point(&instrument, point));
+            }
+            writer.end_metric(&instrument);
+            at = Cursor { family: at.family + 1, series: 0 };
+        }
+        (writer.size() > 0).then(|| (writer.finish(resource), at))
+    }
+
+    /// A backend has what stands between two places.
+    fn delivered(&self, from: Cursor, to: Cursor) {
+        let state = &mut *self.lock();
+        for (index, family) in state.families.all_mut().enumerate().skip(from.family) {
+            let first = if index == from.family { from.series } else { 0 };
+            let last = if index == to.family { to.series } else { usize::MAX };
+            if index > to.family {
+                return;
+            }
+            family.all_mut().iter_mut().take(last).skip(first).for_each(family::Series::delivered);
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
 /// Counts every span.
-pub(super) fn fold(spans: &[Span], metrics: &Metrics) {
+pub(super) fn fold(spans: &[Span], metrics: &Metrics, calls: &CallMetrics) {
+    if spans.is_empty() {
+        return;
+    }
     for span in spans {
         metrics.calls.inc(span.outcome.as_str());
         let inbound = span.kind == SpanKind::Server;
@@ -14,6 +151,7 @@ pub(super) fn fold(spans: &[Span], metrics: &Metrics) {
         let took = span.end.duration_since(span.start).unwrap_or_default();
         metrics.call_duration.of(inbound, protocol(span)).observe(took);
     }
+    calls.fold(spans, metrics);
 }
 
 /// What the attributes tell. A call of which they tell nothing was a connection.
@@ -21,7 +159,7 @@ fn protocol(span: &Span) -> CallProtocol {
     let mut found = CallProtocol::Tcp;
     for attribute in &span.attributes {
         match attribute.key.as_str() {
-            semconv::RPC_SYSTEM_NAME => return CallProtocol::Grpc,
+            semconv::RPC_SYSTEM_NAME if attribute.value.as_str() == "grpc" => return CallProtocol::Grpc,
             semconv::NETWORK_PROTOCOL_VERSION if attribute.value.as_str() == "2" => return CallProtocol::Http2,
             semconv::HTTP_REQUEST_METHOD => found = CallProtocol::Http1,
             _ => {}
@@ -30,50 +168,5 @@ fn protocol(span: &Span) -> CallProtocol {
     found
 }
 
-#[cfg(test)]
-mod tests {
-    use std::time::Duration;
-
-    use super::*;
-    use crate::trace::{End, propagation};
-
-    fn span(kind: SpanKind, attributes: &[(&'static str, &'static str)]) -> Span {
-        let mut span = Span::new(propagation::start(&mut rand::rng()), "GET");
-        span.kind = kind;
-        span.end = span.start + Duration::from_millis(30);
-        span.outcome = End::Complete;
-        attributes.iter().for_each(|(key, value)| span.push(key, *value));
-        span
-    }
-
-    #[test]
-    fn calls_are_told_apart_by_what_they_spoke_and_which_way_they_went() {
-        use CallProtocol::{Grpc, Http1, Http2, Tcp};
-        let method = (semconv::HTTP_REQUEST_METHOD, "GET");
-        let version = |version| (semconv::NETWORK_PROTOCOL_VERSION, version);
-        let cases: [(_, &[_], _); 6] = [
-            (SpanKind::Client, &[method, version("1.1")], (false, Http1)),
-            (SpanKind::Server, &[method], (true, Http1)),
-            (SpanKind::Client, &[method, version("2")], (false, Http2)),
-            (SpanKind::Server, &[(semconv::RPC_SYSTEM_NAME, "grpc")], (true, Grpc)),
-            (SpanKind::Client, &[(semconv::NETWORK_TRANSPORT, "tcp")], (false, Tcp)),
-            (SpanKind::Client, &[], (false, Tcp)),
-        ];
-        for (kind, attributes, (inbound, protocol)) in cases {
-            let metrics = Metrics::default();
-            fold(&[span(kind, attributes)], &metrics);
-            let durations = metrics.call_duration.of(inbound, protocol).durations();
-            assert_eq!((durations.count, durations.sum), (1, 0.03), "{attributes:?}");
-        }
-    }
-
-    #[test]
-    fn a_clock_that_was_set_back_counts_as_no_time() {
-        let metrics = Metrics::default();
-        let mut span = span(SpanKind::Client, &[]);
-        span.end = span.start - Duration::from_secs(5);
-        fold(&[span], &metrics);
-        let durations = metrics.call_duration.of(false, CallProtocol::Tcp).durations();
-        assert_eq!((durations.count, durations.sum), (1, 0.0));
-    }
-}
+/// A request begins no further point behind this: backends take 4 MiB, gRPC's default.
+const MOST_BYTES: usize = 1 << 20;

@@ -361,3 +361,36 @@ fn a_bare_host_has_neither_port_nor_brackets() {
         assert_eq!(bare_host(authority), host, "{authority}");
     }
 }
+
+#[test]
+fn what_is_off_by_default_is_on_where_the_first_rule_that_matches_says_so() {
+    use crate::config::rules::{GenAiRules, ProviderRule};
+    let host = |name: &str| Some(HostPattern::Is(name.into()));
+    let switch = |host: Option<HostPattern>, on| Switch { matcher: Matcher { host, ..Matcher::default() }, on };
+    let switches = vec![switch(host("api.example.com"), true), switch(None, false)];
+    let price = |provider: Option<&str>, model: &str, input| Price {
+        provider: provider.map(str::to_owned),
+        model: model.to_owned(),
+        input,
+        output: 1.0,
+        cache_read: None,
+        cache_write: None,
+    };
+    let genai = GenAiRules {
+        providers: vec![ProviderRule { host: HostPattern::Below(".example.com".into()), provider: "vllm".into() }],
+        ask_usage: switches.clone(),
+        mcp_meta: switches[1..].to_vec(),
+        prices: vec![price(Some("openai"), "gpt-4o", 1.0), price(None, "gpt-4o*", 2.0)],
+        ..GenAiRules::default()
+    };
+    let policy = Policy::new(Rules { genai, ..Rules::default() });
+    assert!(policy.asks_usage(&CALL) && !policy.writes_meta(&CALL));
+    assert!(!policy.asks_usage(&Subject { host: Some("other.example"), ..CALL }));
+    assert_eq!((policy.provider_for("API.example.com:443"), policy.provider_for("example.com")), (Some("vllm"), None));
+    let input = |provider, model| policy.price(provider, model).map(|price| price.input);
+    assert_eq!((input(Some("openai"), "gpt-4o"), input(Some("azure"), "gpt-4o")), (Some(1.0), Some(2.0)));
+    assert_eq!((input(None, "gpt-4o-mini"), input(None, "gpt-4")), (Some(2.0), None));
+    let nothing = Policy::default();
+    assert!(!nothing.asks_usage(&CALL) && !nothing.writes_meta(&CALL) && nothing.price(None, "gpt-4o").is_none());
+    assert_eq!(nothing.redaction().text("a@b.co"), "[REDACTED:email]");
+}

@@ -1,5 +1,8 @@
 //! How long a request's head waits for its body, whichever version of HTTP: what places the call stands at the body's end.
 
+#[cfg(test)]
+mod tests;
+
 use std::time::Duration;
 
 use crate::telemetry::Metrics;

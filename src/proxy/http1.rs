@@ -7,7 +7,7 @@
 mod held;
 mod hold;
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;
 
 use std::collections::VecDeque;
 use std::time::SystemTime;

@@ -17,6 +17,10 @@ pub(super) fn value(text: &str, start: usize, end: usize, cut: bool) -> (usize, 
         && text.get(from.saturating_sub(4)..from).is_some_and(|before| before.eq_ignore_ascii_case("api "));
     let Some(secrecy) = (if spaced { Some(Secrecy::Value) } else { secrecy(name) }) else { return (to, None) };
     let Some(at) = behind_the_sign(bytes, to, name.starts_with("--")) else { return (to, None) };
+    let said = text.get(at..).unwrap_or_default();
+    if OPENINGS.iter().any(|opening| said.starts_with(opening)) {
+        return (to, None);
+    }
     let (from, to) = match bytes.get(at) {
         Some(quote @ (b'"' | b'\'' | b'`')) => quoted(bytes, at, *quote),
         Some(b'\\') if matches!(bytes.get(at + 1), Some(b'"' | b'\'')) => escaped(text, at),
@@ -37,7 +41,7 @@ pub(super) fn names_a_secret(name: &str) -> bool {
 pub(super) fn is_placeholder(said: &str) -> bool {
     let said = said.trim();
     said.bytes().all(|byte| b"*.xX-_=".contains(&byte))
-        || ["${", "$(", "{{", "[REDACTED"].iter().any(|start| said.starts_with(start))
+        || OPENINGS.iter().any(|opening| said.starts_with(opening))
         || PLACEHOLDERS.iter().any(|word| word.eq_ignore_ascii_case(said))
 }
 
@@ -136,6 +140,8 @@ const NAMES: [&str; 23] = [
 const LINES: [&str; 4] = ["authorization", "proxyauthorization", "cookie", "setcookie"];
 const ENDINGS: [&str; 4] = ["value", "hash", "confirmation", "base"];
 const HARMLESS: [&str; 6] = ["pagetoken", "nexttoken", "continuationtoken", "synctoken", "stoptoken", "eostoken"];
+/// What stands for a value that is elsewhere.
+const OPENINGS: [&str; 4] = ["${", "$(", "{{", "[REDACTED"];
 const PLACEHOLDERS: [&str; 10] =
     ["true", "false", "null", "none", "nil", "undefined", "string", "str", "required", "optional"];
 const MAX_NAME: usize = 128;

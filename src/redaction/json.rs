@@ -409,4 +409,4 @@ fn is_number_begun(text: &str) -> bool {
 }
 
 /// Deeper values go whole.
-const MAX_DEPTH: usize = 128;
+const MAX_DEPTH: usize = 100;

@@ -33,7 +33,7 @@ pub(super) fn find(text: &str, cut: bool, hits: &mut Vec<Hit<'static>>) {
         if groups.iter().map(|group| group.len()).sum::<usize>() < least {
             continue;
         }
-        let cut = cut && at == bytes.len();
+        let cut = cut && at + super::run(bytes, at, |byte| b" -./()".contains(&byte)) == bytes.len();
         Phrase { bytes, groups: &groups, cut }.find(hits);
     }
 }
@@ -141,7 +141,7 @@ impl Phrase<'_> {
             if !separated || !same || !printed || total > 19 {
                 break;
             }
-            if is_card(self.digits(index, count + 1), total) && self.ends(index, count + 1) {
+            if total >= 13 && is_card(self.digits(index, count + 1), total) && self.ends(index, count + 1) {
                 best = Some(count + 1);
             }
         }
@@ -242,9 +242,8 @@ fn is_card(digits: impl Iterator<Item = u8> + Clone, length: usize) -> bool {
         5018 | 5020 | 5038 | 5893 | 6304 | 6759 | 6761..=6763 => (13..=19).contains(&length),
         _ => false,
     };
-    let all: Vec<u8> = digits.collect();
-    let sum: u32 = all.iter().rev().enumerate().map(|(place, digit)| weigh(place, *digit)).sum();
-    plausible && sum % 10 == 0
+    let sum: u32 = digits.enumerate().map(|(index, digit)| weigh(length - 1 - index, digit)).sum();
+    plausible && sum.is_multiple_of(10)
 }
 
 /// Luhn's.

@@ -132,7 +132,7 @@ pub(super) fn find(text: &str, cut: bool, hits: &mut Vec<Hit<'static>>) {
         cut,
         hits,
         done: 0,
-        runs: [0; PREFIXED.len()],
+        runs: [Run::default(); PREFIXED.len()],
         jwt: 0,
         keys: 0,
         ends: true,
@@ -150,6 +150,36 @@ pub(super) fn find(text: &str, cut: bool, hits: &mut Vec<Hit<'static>>) {
     }
 }
 
+/// Where a run ends, and behind which place there is no digit, capital or small letter any more.
+#[derive(Clone, Copy, Default)]
+struct Run {
+    end: usize,
+    digit: usize,
+    capital: usize,
+    small: usize,
+}
+
+impl Run {
+    fn walk(bytes: &[u8], from: usize, class: fn(u8) -> bool) -> Self {
+        let end = from + run(bytes, from, class);
+        let behind = |wanted: fn(&u8) -> bool| {
+            let found = bytes.get(from..end).unwrap_or_default().iter().rposition(wanted);
+            found.map_or(from, |last| from + last + 1)
+        };
+        Self {
+            end,
+            digit: behind(u8::is_ascii_digit),
+            capital: behind(u8::is_ascii_uppercase),
+            small: behind(u8::is_ascii_lowercase),
+        }
+    }
+
+    /// No words joined by dashes, or rarely.
+    fn looks_random(self, from: usize) -> bool {
+        self.digit > from && self.capital > from && self.small > from
+    }
+}
+
 struct Scan<'a> {
     text: &'a str,
     bytes: &'a [u8],
@@ -157,8 +187,9 @@ struct Scan<'a> {
     hits: &'a mut Vec<Hit<'static>>,
     /// Up to here all is hidden.
     done: usize,
-    /// What began before here was looked at, and is nothing: a run is walked once, however often it has a prefix in it.
-    runs: [usize; PREFIXED.len()],
+    /// Of each prefix the last run: it is walked once, however often the prefix is in it.
+    runs: [Run; PREFIXED.len()],
+    /// What began before here was looked at, and is nothing.
     jwt: usize,
     keys: usize,
     /// Whether there may be another end of a key.
@@ -183,19 +214,17 @@ impl Scan<'_> {
     fn prefixed(&mut self, token: &Prefixed, index: usize, start: usize) {
         let from = start + token.prefix.len();
         let exact = token.with == WEBHOOK || self.bytes.get(start..from) == Some(token.prefix.as_bytes());
-        if !exact || self.runs.get(index).is_some_and(|walked| start < *walked) {
-            return;
+        let Some(walked) = self.runs.get_mut(index).filter(|_| exact) else { return };
+        if from >= walked.end {
+            *walked = Run::walk(self.bytes, from, token.class);
         }
-        let end = from + run(self.bytes, from, token.class);
-        let secret = self.bytes.get(from..end).unwrap_or_default();
-        let plausible =
-            !token.weak || looks_random(secret) || (secret.iter().any(u8::is_ascii_digit) && !self.follows_word(start));
-        let bounded = !token.weak || !self.follows_word(start);
-        if (secret.len() >= token.least && plausible) || (self.is_cut(end) && bounded) {
-            self.hide(start, end, token.with);
-        } else if let Some(walked) = self.runs.get_mut(index).filter(|_| !plausible || secret.len() < token.least) {
-            // What begins later in this run is shorter, and no more random.
-            *walked = if token.weak && secret.len() >= token.least { from } else { end };
+        let run = *walked;
+        let length = run.end - from;
+        let begins = !self.follows_word(start);
+        let plausible = !token.weak || (begins && run.digit > from) || (length >= 20 && run.looks_random(from));
+        let cut = self.is_cut(run.end) && length > 0 && (begins || !token.weak);
+        if (length >= token.least && plausible) || cut {
+            self.hide(start, run.end, token.with);
         }
     }
 
@@ -316,14 +345,6 @@ impl Scan<'_> {
             (at, end, long) = (at + word, at + word, header || word >= 16);
         }
     }
-}
-
-/// Digits, capitals and small letters, and enough of them: no words joined by dashes, or rarely.
-fn looks_random(secret: &[u8]) -> bool {
-    secret.len() >= 20
-        && secret.iter().any(u8::is_ascii_digit)
-        && secret.iter().any(u8::is_ascii_uppercase)
-        && secret.iter().any(u8::is_ascii_lowercase)
 }
 
 fn is_alphanumeric(byte: u8) -> bool {

@@ -52,6 +52,8 @@ pub struct Call {
     inspection: Option<Box<Inspection>>,
     /// A status that is an error, unless the inspection finds a better name for it.
     failed: Option<u16>,
+    /// The record is ended by whoever has the answer.
+    parked: bool,
 }
 
 #[derive(Debug, Default)]
@@ -92,9 +94,6 @@ impl Context {
         let (propagators, sampler) = (settings.propagators, &settings.sampler);
         let placement = stitch::place(&incoming, evidence, handling, propagators, sampler, &mut rand::rng());
         let edits = settings.propagators.inject(&placement, handling, head.headers);
-        if let Some(inspection) = &mut inspection {
-            inspection.placed(&placement, Instant::now());
-        }
         if !settings.sink.admits() {
             return (edits, None);
         }
@@ -115,8 +114,12 @@ impl Context {
             if grpc.is_some() { semconv::rpc_request_metadata(name) } else { semconv::http_request_header(name) }
         });
         let span = ActiveSpan::new(span, settings.sink.clone());
+        inspection = inspection.filter(|inspection| !inspection.is_over());
         let captured = policy.captured_response_headers().into();
-        (edits, Some(Call { span, grpc, server, captured, inspection, failed: None }))
+        if let Some(inspection) = &mut inspection {
+            inspection.placed(&span, Instant::now());
+        }
+        (edits, Some(Call { span, grpc, server, captured, inspection, failed: None, parked: false }))
     }
 
     fn subject<'a, H: Carrier>(&self, head: &RequestHead<'a, H>) -> Subject<'a> {
@@ -212,6 +215,7 @@ impl Call {
     pub fn request_data(&mut self, bytes: &[u8]) {
         if let Some(inspection) = &mut self.inspection {
             inspection.request(bytes);
+            self.forget();
         }
     }
 
@@ -219,7 +223,13 @@ impl Call {
     pub fn request_ended(&mut self) {
         if let Some(inspection) = &mut self.inspection {
             inspection.request_ended();
+            self.forget();
         }
+    }
+
+    /// Bodies that turn out to be nobody's cost nothing from here on.
+    fn forget(&mut self) {
+        self.inspection.take_if(|inspection| inspection.is_over());
     }
 
     /// The next bytes of the answer's body, without the framing of the transfer, before they go on.
@@ -275,8 +285,21 @@ impl Call {
     }
 
     fn conclude(&mut self, end: End, grpc_status: &'static str, error_type: Option<&'static str>) {
-        let (mut inspection, failed) = (self.inspection.take(), self.failed.take());
-        self.span.conclude_with(end, |span| {
+        let mut inspection = None;
+        if let Some(read) = self.inspection.take() {
+            let Some(kept) = read.park(end, &self.span) else {
+                // Its answer comes by another exchange, and ends it.
+                self.parked = true;
+                return;
+            };
+            inspection = Some(kept);
+        }
+        if self.parked {
+            return;
+        }
+        let failed = self.failed.take();
+        let told = inspection.as_ref().map_or(end, |inspection| inspection.end(end));
+        self.span.conclude_with(told, |span| {
             // First: the first name of an error stays, and the provider's says more than a status.
             if let Some(inspection) = &mut inspection {
                 inspection.conclude(end, span);

@@ -8,7 +8,7 @@ use super::instruments::{BOUNDS, Histogram};
 #[derive(Debug, Default)]
 pub struct Exposition(String);
 
-/// A label and its value. Values are fixed words, numbers and versions of ours: nothing in them needs to be escaped.
+/// A label and its value, whatever is in it.
 pub type Label<'a> = (&'a str, &'a str);
 
 impl Exposition {
@@ -61,10 +61,24 @@ impl Exposition {
     pub fn sample(&mut self, name: &str, labels: &[Label<'_>], value: impl Display) -> &mut Self {
         self.0.push_str(name);
         for (index, (label, value)) in labels.iter().enumerate() {
-            let _ = write!(self.0, "{}{label}=\"{value}\"", if index == 0 { '{' } else { ',' });
+            let _ = write!(self.0, "{}{label}=\"", if index == 0 { '{' } else { ',' });
+            for c in value.chars() {
+                match c {
+                    '\\' => self.0.push_str(r"\\"),
+                    '"' => self.0.push_str(r#"\""#),
+                    '\n' => self.0.push_str(r"\n"),
+                    c => self.0.push(c),
+                }
+            }
+            self.0.push('"');
         }
         let _ = writeln!(self.0, "{} {value}", if labels.is_empty() { "" } else { "}" });
         self
+    }
+
+    /// How many bytes there are.
+    pub fn size(&self) -> usize {
+        self.0.len()
     }
 
     /// The text.
@@ -89,6 +103,13 @@ mod tests {
                         # HELP b_total By kind.\n# TYPE b_total counter\nb_total{kind=\"x\"} 1\nb_total{kind=\"y\"} 2\n\
                         # HELP c Now.\n# TYPE c gauge\nc 1.5\n";
         assert_eq!(text.into_text(), expected);
+    }
+
+    #[test]
+    fn what_others_write_into_a_label_stays_inside_it() {
+        let mut text = Exposition::default();
+        text.sample("a", &[("b", "x\\y\"z\n# TYPE"), ("c", "é")], 1);
+        assert_eq!(text.into_text(), "a{b=\"x\\\\y\\\"z\\n# TYPE\",c=\"é\"} 1\n");
     }
 
     #[test]

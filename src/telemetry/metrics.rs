@@ -140,14 +140,12 @@ pub struct Metrics {
     pub spans_queued: Gauge,
     /// The most spans that may wait for delivery.
     pub spans_queue_capacity: Gauge,
-    /// How batches ended.
-    pub export_batches: Counters<4>,
-    /// Bytes of batches that a backend has taken, before compression.
-    pub export_bytes: Counter,
-    /// Requests to a backend that will be tried again.
-    pub export_retries: Counter,
-    /// How long requests to a backend took, each try on its own.
-    pub export_duration: Histogram,
+    /// Batches of spans on their way to a backend.
+    pub export: Deliveries,
+    /// The agent's metrics on their way to a backend.
+    pub metrics_export: Deliveries,
+    /// Measurements that found no series of their own among the agent's metrics.
+    pub metrics_overflow: Counter,
     /// What connections turned out to be.
     pub detected: Counters<5>,
     /// Calls without a span, by why.
@@ -186,10 +184,9 @@ impl Default for Metrics {
             spans_exported: Counter::default(),
             spans_queued: Gauge::default(),
             spans_queue_capacity: Gauge::default(),
-            export_batches: Counters::new(["delivered", "partial", "refused", "given_up"]),
-            export_bytes: Counter::default(),
-            export_retries: Counter::default(),
-            export_duration: Histogram::default(),
+            export: Deliveries::default(),
+            metrics_export: Deliveries::default(),
+            metrics_overflow: Counter::default(),
             detected: Counters::new(["http1", "http2", "tls", "opaque", "refused"]),
             unrecorded: Counters::new([
                 "count",
@@ -276,7 +273,10 @@ impl Metrics {
         text.histograms("sidetrace_call_duration_seconds", help, self.call_duration.all());
         self.expose_tls(text);
         self.expose_spans(text);
-        self.expose_export(text);
+        self.export.expose("sidetrace_export", "Batches of spans", text);
+        self.metrics_export.expose("sidetrace_metrics_export", "Requests of the agent's metrics", text);
+        let help = "Measurements of the agent's metrics that found no room for a series of their own.";
+        text.counter("sidetrace_metrics_overflow_total", help, self.metrics_overflow.value());
         process::expose(self.started, text);
     }
 
@@ -321,16 +321,51 @@ impl Metrics {
         let help = "The most spans that may wait for delivery.";
         text.gauge("sidetrace_spans_queue_capacity", help, self.spans_queue_capacity.value());
     }
+}
 
-    fn expose_export(&self, text: &mut Exposition) {
-        let help = "Batches by how their delivery ended.";
-        text.counters("sidetrace_export_batches_total", help, "outcome", self.export_batches.values());
-        let help = "Bytes of batches that a backend has taken, before compression.";
-        text.counter("sidetrace_export_bytes_total", help, self.export_bytes.value());
+/// How requests of one signal went.
+#[derive(Debug)]
+pub struct Deliveries {
+    /// How they ended.
+    pub outcomes: Counters<4>,
+    /// Bytes that a backend has taken, before compression.
+    pub bytes: Counter,
+    /// Tries that failed and were followed by another.
+    pub retries: Counter,
+    /// How long each try took.
+    pub duration: Histogram,
+}
+
+impl Default for Deliveries {
+    fn default() -> Self {
+        Self {
+            outcomes: Counters::new(["delivered", "partial", "refused", "given_up"]),
+            bytes: Counter::default(),
+            retries: Counter::default(),
+            duration: Histogram::default(),
+        }
+    }
+}
+
+impl Deliveries {
+    /// Counts one that has ended.
+    pub fn ended(&self, outcome: &'static str, bytes: usize) {
+        self.outcomes.inc(outcome);
+        if matches!(outcome, "delivered" | "partial") {
+            self.bytes.add(bytes as u64);
+        }
+    }
+
+    /// Families whose names begin with `name`; `each` is what a request holds.
+    fn expose(&self, name: &str, each: &str, text: &mut Exposition) {
+        let help = format!("{each} by how their delivery ended.");
+        text.counters(&format!("{name}_batches_total"), &help, "outcome", self.outcomes.values());
+        let help = format!("Bytes of what a backend has taken, before compression: {each}.");
+        text.counter(&format!("{name}_bytes_total"), &help, self.bytes.value());
         let help = "Export requests that failed and are tried again.";
-        text.counter("sidetrace_export_retries_total", help, self.export_retries.value());
+        text.counter(&format!("{name}_retries_total"), help, self.retries.value());
         let help = "How long export requests took, each try on its own.";
-        text.histograms("sidetrace_export_duration_seconds", help, [([], &self.export_duration)].into_iter());
+        text.histograms(&format!("{name}_duration_seconds"), help, [([], &self.duration)].into_iter());
     }
 }
 

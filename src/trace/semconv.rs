@@ -40,6 +40,7 @@ macro_rules! names {
 
 names! {
     ERROR_TYPE = "error.type";
+    OTEL_METRIC_OVERFLOW = "otel.metric.overflow";
     HTTP_REQUEST_METHOD = "http.request.method";
     HTTP_REQUEST_METHOD_ORIGINAL = "http.request.method_original";
     HTTP_RESPONSE_STATUS_CODE = "http.response.status_code";
@@ -53,6 +54,7 @@ names! {
     SERVER_ADDRESS = "server.address";
     SERVER_PORT = "server.port";
     CLIENT_ADDRESS = "client.address";
+    CLIENT_PORT = "client.port";
     TLS_CIPHER = "tls.cipher";
     TLS_NEXT_PROTOCOL = "tls.next_protocol";
     TLS_PROTOCOL_NAME = "tls.protocol.name";
@@ -162,4 +164,36 @@ names! {
     SIDETRACE_USAGE_ASKED = "sidetrace.usage.asked";
     SIDETRACE_USAGE_FETCHED_INPUT_TOKENS = "sidetrace.usage.fetched.input_tokens";
     SIDETRACE_USAGE_FETCHED_OUTPUT_TOKENS = "sidetrace.usage.fetched.output_tokens";
+}
+
+/// Names of metrics. Where the GenAI conventions have changed theirs, both are here.
+pub mod metric {
+    names! {
+        HTTP_CLIENT_REQUEST_DURATION = "http.client.request.duration";
+        HTTP_SERVER_REQUEST_DURATION = "http.server.request.duration";
+        RPC_CLIENT_CALL_DURATION = "rpc.client.call.duration";
+        RPC_SERVER_CALL_DURATION = "rpc.server.call.duration";
+        MCP_CLIENT_OPERATION_DURATION = "mcp.client.operation.duration";
+        MCP_SERVER_OPERATION_DURATION = "mcp.server.operation.duration";
+
+        GEN_AI_CLIENT_OPERATION_DURATION = "gen_ai.client.operation.duration";
+        GEN_AI_CLIENT_OPERATION_TIME_PER_OUTPUT_CHUNK = "gen_ai.client.operation.time_per_output_chunk";
+        GEN_AI_CLIENT_OPERATION_TIME_TO_FIRST_CHUNK = "gen_ai.client.operation.time_to_first_chunk";
+        GEN_AI_CLIENT_TOKEN_USAGE = "gen_ai.client.token.usage";
+
+        GEN_AI_CLIENT_INFERENCE_DURATION = "gen_ai.client.inference.duration";
+        GEN_AI_CLIENT_INFERENCE_OPERATION_INPUT_TOKENS = "gen_ai.client.inference.operation.input_tokens";
+        GEN_AI_CLIENT_INFERENCE_OPERATION_OUTPUT_TOKENS = "gen_ai.client.inference.operation.output_tokens";
+        GEN_AI_CLIENT_INFERENCE_TIME_PER_OUTPUT_CHUNK = "gen_ai.client.inference.time_per_output_chunk";
+        GEN_AI_CLIENT_INFERENCE_TIME_TO_FIRST_CHUNK = "gen_ai.client.inference.time_to_first_chunk";
+        GEN_AI_CLIENT_INFERENCE_USAGE_CACHE_READ_INPUT_TOKENS = "gen_ai.client.inference.usage.cache_read.input_tokens";
+        GEN_AI_CLIENT_INFERENCE_USAGE_CACHE_WRITE_INPUT_TOKENS = "gen_ai.client.inference.usage.cache_write.input_tokens";
+        GEN_AI_CLIENT_INFERENCE_USAGE_INPUT_TOKENS = "gen_ai.client.inference.usage.input_tokens";
+        GEN_AI_CLIENT_INFERENCE_USAGE_OUTPUT_TOKENS = "gen_ai.client.inference.usage.output_tokens";
+        GEN_AI_CLIENT_INFERENCE_USAGE_REASONING_OUTPUT_TOKENS = "gen_ai.client.inference.usage.reasoning.output_tokens";
+        GEN_AI_CLIENT_EMBEDDINGS_DURATION = "gen_ai.client.embeddings.duration";
+        GEN_AI_CLIENT_EMBEDDINGS_OPERATION_INPUT_TOKENS = "gen_ai.client.embeddings.operation.input_tokens";
+
+        SIDETRACE_GENAI_COST = "sidetrace.genai.cost";
+    }
 }

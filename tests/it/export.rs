@@ -254,6 +254,8 @@ fn forward_proxy(netns: &Netns) -> Process {
 fn to_backend(pod: &mut Pod, protocol: &str, endpoint: &str) {
     pod.set("OTEL_EXPORTER_OTLP_PROTOCOL", if protocol == "http" { "http/protobuf" } else { protocol });
     pod.set("OTEL_EXPORTER_OTLP_ENDPOINT", endpoint);
+    // The backend counts requests, and takes spans only.
+    pod.set("OTEL_METRICS_EXPORTER", "none");
 }
 
 fn start(pod: &mut Pod) {

@@ -119,7 +119,9 @@ fn judge(said: &[Value], spans: &[Span]) -> Vec<String> {
         groups.entry(call["match"].to_string()).or_default().push(call);
     }
     for (wanted, calls) in groups {
-        let fits = |span: &&Span| calls[0]["match"].as_object().unwrap().iter().all(|(name, value)| same(&shown(span, name), value));
+        let fits = |span: &&Span| {
+            calls[0]["match"].as_object().unwrap().iter().all(|(name, value)| same(&shown(span, name), value))
+        };
         let found: Vec<_> = spans.iter().enumerate().filter(|(_, span)| fits(span)).collect();
         if found.len() != calls.len() {
             failures.push(format!("- {}: {} spans, not {}, with {wanted}", calls[0]["span"], found.len(), calls.len()));
@@ -175,7 +177,9 @@ fn plain(value: &Any) -> Value {
         Any::BoolValue(yes) => json!(yes),
         Any::IntValue(number) => json!(number),
         Any::DoubleValue(number) => json!(number),
-        Any::ArrayValue(list) => list.values.iter().map(|item| item.value.as_ref().map_or(Value::Null, plain)).collect(),
+        Any::ArrayValue(list) => {
+            list.values.iter().map(|item| item.value.as_ref().map_or(Value::Null, plain)).collect()
+        }
         other => json!(format!("{other:?}")),
     }
 }

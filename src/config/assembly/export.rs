@@ -1,4 +1,4 @@
-//! `OTEL_EXPORTER_OTLP_*` -> the backend `default`.
+//! `OTEL_EXPORTER_OTLP_*` -> the backend `default`. Each signal has variables of its own before those for all: a line each.
 
 mod proxy;
 
@@ -15,47 +15,100 @@ use percent_encoding::percent_decode_str;
 use super::{Reader, Shown, parse, parse_bool};
 use crate::config::{Compression, Export, ExportProtocol, TlsFiles};
 
+/// One kind of telemetry: how the variables of its export are called, and where it goes at a backend.
+pub(super) struct Signal {
+    exporter: &'static str,
+    endpoint: Names,
+    protocol: Names,
+    insecure: Names,
+    headers: Names,
+    timeout: Names,
+    compression: Names,
+    certificate: Names,
+    client_certificate: Names,
+    client_key: Names,
+    /// As messages name it.
+    what: &'static str,
+    /// Behind a base address.
+    path: &'static str,
+    grpc_path: &'static str,
+}
+
+/// The signal's own variable, then the one for all.
+type Names = [&'static str; 2];
+
+macro_rules! signal {
+    ($name:literal, $service:literal, $what:literal, $path:literal) => {
+        Signal {
+            exporter: concat!("OTEL_", $name, "_EXPORTER"),
+            endpoint: names!($name, "ENDPOINT"),
+            protocol: names!($name, "PROTOCOL"),
+            insecure: names!($name, "INSECURE"),
+            headers: names!($name, "HEADERS"),
+            timeout: names!($name, "TIMEOUT"),
+            compression: names!($name, "COMPRESSION"),
+            certificate: names!($name, "CERTIFICATE"),
+            client_certificate: names!($name, "CLIENT_CERTIFICATE"),
+            client_key: names!($name, "CLIENT_KEY"),
+            what: $what,
+            path: $path,
+            grpc_path: concat!("/opentelemetry.proto.collector.", $service, "/Export"),
+        }
+    };
+}
+
+macro_rules! names {
+    ($signal:literal, $name:literal) => {
+        [concat!("OTEL_EXPORTER_OTLP_", $signal, "_", $name), concat!("OTEL_EXPORTER_OTLP_", $name)]
+    };
+}
+
+const TRACES: Signal = signal!("TRACES", "trace.v1.TraceService", "spans", "/v1/traces");
+pub(super) const METRICS: Signal = signal!("METRICS", "metrics.v1.MetricsService", "metrics", "/v1/metrics");
+
 impl Reader {
-    /// The backend `default`: only if an endpoint is named. `own_ports` are where it cannot be.
-    pub(super) fn export(&mut self, own_ports: &[u16]) -> Option<Export> {
-        let otlp = self.traces_exporter();
-        let protocol = self.otel(
-            &["OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL"],
-            ExportProtocol::HttpProtobuf,
-            "grpc or http/protobuf",
-            |text| match text {
+    /// Where spans go. One try may take as long as the exporter's timeout and the processor's both allow. There is no bound
+    /// on all tries together: a batch is tried until it is taken, and the queue bounds the memory.
+    pub(super) fn traces_export(&mut self, own_ports: &[u16]) -> Option<Export> {
+        let export = self.export(&TRACES, own_ports);
+        let longest = self.limit(&["OTEL_BSP_EXPORT_TIMEOUT"], 30_000);
+        export.map(|export| Export { timeout: export.timeout.min(longest), ..export })
+    }
+
+    /// Where one signal goes in the backend `default`: only if an endpoint is named. `own_ports` are where it cannot be.
+    pub(super) fn export(&mut self, signal: &Signal, own_ports: &[u16]) -> Option<Export> {
+        let otlp = self.exporter(signal.exporter);
+        let protocol =
+            self.otel(&signal.protocol, ExportProtocol::HttpProtobuf, "grpc or http/protobuf", |text| match text {
                 "grpc" => Some(ExportProtocol::Grpc),
                 "http/protobuf" => Some(ExportProtocol::HttpProtobuf),
                 _ => None,
-            },
-        );
-        let timeout = self.timeout();
-        let names = ["OTEL_EXPORTER_OTLP_TRACES_COMPRESSION", "OTEL_EXPORTER_OTLP_COMPRESSION"];
-        let compression = self.otel(&names, Coding(None), "none, gzip or zstd", |text| match text {
+            });
+        let timeout = self.limit(&signal.timeout, 10_000);
+        let compression = self.otel(&signal.compression, Coding(None), "none, gzip or zstd", |text| match text {
             "none" => Some(Coding(None)),
             "gzip" => Some(Coding(Some(Compression::Gzip))),
             "zstd" => Some(Coding(Some(Compression::Zstd))),
             _ => None,
         });
-        let headers = self.headers();
+        let headers = self.headers(&signal.headers);
         let token_file = self.token_file(&headers);
-        let tls = self.tls_files();
-        let endpoint = self.endpoint(protocol)?;
+        let tls = self.tls_files(signal);
+        let endpoint = self.endpoint(signal, protocol)?;
         let proxy = self.export_proxy(&endpoint);
         if !otlp {
             return None;
         }
-        self.refuse_ourselves(&endpoint, own_ports, "spans would be exported to");
+        self.refuse_ourselves(&endpoint, own_ports, "telemetry would be exported to");
         if let Some(proxy) = &proxy {
-            self.refuse_ourselves(&proxy.uri(), own_ports, "spans would be exported through");
+            self.refuse_ourselves(&proxy.uri(), own_ports, "telemetry would be exported through");
         }
         let compression = compression.0;
         Some(Export { endpoint, protocol, headers, timeout, compression, tls, token_file, proxy })
     }
 
     /// A list by the specification ("Exporter Selection"). Of what it may name we have `otlp`.
-    fn traces_exporter(&mut self) -> bool {
-        let name = "OTEL_TRACES_EXPORTER";
+    fn exporter(&mut self, name: &'static str) -> bool {
         let text = self.value(name).unwrap_or_default().to_owned();
         let members: Vec<_> = text.split(',').map(str::trim).filter(|member| !member.is_empty()).collect();
         let otlp = members.contains(&"otlp");
@@ -64,7 +117,7 @@ impl Reader {
                 "otlp" => {}
                 "none" if !otlp => {}
                 "none" => self.warnings.push(format!("{name}: none beside otlp: none is left out")),
-                "console" | "logging" | "zipkin" | "jaeger" => {
+                "console" | "logging" | "zipkin" | "jaeger" | "prometheus" => {
                     self.warnings.push(format!("{name}: {member} is not supported; it is left out"));
                 }
                 other => {
@@ -79,34 +132,28 @@ impl Reader {
         on
     }
 
-    /// One try may take as long as the exporter's timeout and the processor's both allow. There is no bound on all tries
-    /// together: a batch is tried until it is taken, and the queue bounds the memory.
-    fn timeout(&mut self) -> Duration {
-        let limit = |text: &str| parse::<u64>(text).map(Limit);
+    /// A time in milliseconds, of which 0 is no limit (OpenTelemetry configuration data model, "timeout").
+    pub(super) fn limit(&mut self, names: &[&'static str], default: u64) -> Duration {
         let accepted = "a number of milliseconds (0: no limit)";
-        let names = ["OTEL_EXPORTER_OTLP_TRACES_TIMEOUT", "OTEL_EXPORTER_OTLP_TIMEOUT"];
-        let exporter = self.otel(&names, Limit(10_000), accepted, limit);
-        let processor = self.otel(&["OTEL_BSP_EXPORT_TIMEOUT"], Limit(30_000), accepted, limit);
-        Duration::from(exporter).min(processor.into())
+        self.otel(names, Limit(default), accepted, |text| parse::<u64>(text).map(Limit)).into()
     }
 
     /// A signal's own endpoint is used as it is; the general one is a base for HTTP (OTLP exporter specification,
     /// "Endpoint URLs for OTLP/HTTP").
-    fn endpoint(&mut self, protocol: ExportProtocol) -> Option<Uri> {
-        let names = ["OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT"];
-        let insecure = ["OTEL_EXPORTER_OTLP_TRACES_INSECURE", "OTEL_EXPORTER_OTLP_INSECURE"];
-        let insecure = self.otel(&insecure, false, "true or false", parse_bool);
+    fn endpoint(&mut self, signal: &Signal, protocol: ExportProtocol) -> Option<Uri> {
+        let names = signal.endpoint;
+        let insecure = self.otel(&signal.insecure, false, "true or false", parse_bool);
         let found = names.into_iter().find_map(|name| Some((name, self.value(name)?.to_owned())));
         let Some((name, text)) = found else {
-            self.setting(names[1], "(none: spans are not exported)", false);
+            self.setting(names[1], format!("(none: {} are not exported)", signal.what), false);
             return None;
         };
         // A scheme always wins. Without one gRPC is secure unless told otherwise; HTTP should have one.
         let assumed = if protocol == ExportProtocol::Grpc && !insecure { "https" } else { "http" };
         let base = if text.contains("://") { text.clone() } else { format!("{assumed}://{text}") };
         let path = match (protocol, name == names[0]) {
-            (ExportProtocol::Grpc, _) => Some(GRPC_PATH),
-            (ExportProtocol::HttpProtobuf, false) => Some("/v1/traces"),
+            (ExportProtocol::Grpc, _) => Some(signal.grpc_path),
+            (ExportProtocol::HttpProtobuf, false) => Some(signal.path),
             (ExportProtocol::HttpProtobuf, true) => None,
         };
         if text.contains('@') {
@@ -138,9 +185,8 @@ impl Reader {
         full
     }
 
-    fn headers(&mut self) -> HeaderMap {
-        let names = ["OTEL_EXPORTER_OTLP_TRACES_HEADERS", "OTEL_EXPORTER_OTLP_HEADERS"];
-        let found = names.into_iter().find_map(|name| Some((name, self.value(name)?.to_owned())));
+    fn headers(&mut self, names: &Names) -> HeaderMap {
+        let found = names.iter().find_map(|name| Some((*name, self.value(name)?.to_owned())));
         let Some((name, text)) = found else {
             self.setting(names[1], "", false);
             return HeaderMap::new();
@@ -175,14 +221,13 @@ impl Reader {
     }
 
     /// What is in the files is looked at when a connection is made: they may not be there yet, and they change.
-    fn tls_files(&mut self) -> TlsFiles {
-        let mut file = |names: [&'static str; 2]| {
-            let path = self.otel(&names, Shown(None), "a path", |text| Some(Shown(Some(text.to_owned()))));
+    fn tls_files(&mut self, signal: &Signal) -> TlsFiles {
+        let mut file = |names: &Names| {
+            let path = self.otel(names, Shown(None), "a path", |text| Some(Shown(Some(text.to_owned()))));
             path.0.map(PathBuf::from)
         };
-        let authorities = file(["OTEL_EXPORTER_OTLP_TRACES_CERTIFICATE", "OTEL_EXPORTER_OTLP_CERTIFICATE"]);
-        let certificate = ["OTEL_EXPORTER_OTLP_TRACES_CLIENT_CERTIFICATE", "OTEL_EXPORTER_OTLP_CLIENT_CERTIFICATE"];
-        let key = ["OTEL_EXPORTER_OTLP_TRACES_CLIENT_KEY", "OTEL_EXPORTER_OTLP_CLIENT_KEY"];
+        let authorities = file(&signal.certificate);
+        let (certificate, key) = (&signal.client_certificate, &signal.client_key);
         let client = match (file(certificate), file(key)) {
             (Some(certificate), Some(key)) => Some((certificate, key)),
             (None, None) => None,
@@ -198,7 +243,7 @@ impl Reader {
         TlsFiles { authorities, client }
     }
 
-    /// Our own listeners take no spans: such an export would be a loop.
+    /// Our own listeners take no telemetry: such an export would be a loop.
     fn refuse_ourselves(&mut self, to: &Uri, own_ports: &[u16], what: &str) {
         let port = to.port_u16().unwrap_or(if to.scheme() == Some(&Scheme::HTTPS) { 443 } else { 80 });
         if to.host().is_some_and(is_loopback) && own_ports.contains(&port) {
@@ -240,7 +285,6 @@ impl fmt::Display for Coding {
     }
 }
 
-/// A timeout in milliseconds; 0 is no limit (OpenTelemetry configuration data model, "timeout").
 struct Limit(u64);
 
 impl From<Limit> for Duration {
@@ -254,8 +298,6 @@ impl fmt::Display for Limit {
         self.0.fmt(f)
     }
 }
-
-const GRPC_PATH: &str = "/opentelemetry.proto.collector.trace.v1.TraceService/Export";
 
 #[cfg(test)]
 mod tests {

@@ -1,5 +1,6 @@
 //! The rules file: YAML text -> [`Rules`], pure. A new section is a line in [`read`], one in [`show`], and its function.
 
+mod genai;
 mod patterns;
 mod reader;
 mod tls;
@@ -56,6 +57,9 @@ fn read(root: Item<'_>, findings: &mut Findings) -> Rules {
     if let Some(mut fields) = sections.take("probes").and_then(|section| section.fields(findings)) {
         rules.probe_paths = fields.values("paths", findings, path);
         fields.close(findings);
+    }
+    if let Some(section) = sections.take("genai") {
+        genai::read(section, findings, &mut rules.genai);
     }
     sections.close(findings);
     rules
@@ -137,6 +141,7 @@ pub(super) fn show(rules: &Rules) -> Vec<(String, String, bool)> {
     tls::show(rules, &mut line);
     line("context", rules.context.to_string(), rules.context != Default::default());
     line("probes.paths", list(&rules.probe_paths), !rules.probe_paths.is_empty());
+    genai::show(&rules.genai, &mut line);
     lines
 }
 

@@ -2,6 +2,7 @@
 //! tokens cost.
 
 use super::{HostPattern, Matcher};
+pub use crate::redaction::Redact;
 
 /// What the section says.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -36,20 +37,6 @@ pub struct Switch {
     pub on: bool,
 }
 
-/// Something that must not leave the process.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Redact {
-    /// Whatever a regular expression matches.
-    Pattern {
-        /// The `regex` crate's syntax.
-        pattern: String,
-        /// What stands in its place.
-        replace: String,
-    },
-    /// The value at a path: keys and `*` behind `$`, with `..` for any depth, `$.password`, `$..token`, `$.a[*].b`.
-    Path(String),
-}
-
 /// What a million tokens cost, in one currency for all.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Price {
@@ -65,4 +52,24 @@ pub struct Price {
     pub cache_read: Option<f64>,
     /// Input that was written to a cache; as other input if absent.
     pub cache_write: Option<f64>,
+}
+
+impl Price {
+    /// Whether it is the price of this provider's model.
+    pub fn matches(&self, provider: Option<&str>, model: &str) -> bool {
+        let known = self.provider.is_none() || self.provider.as_deref() == provider;
+        known && self.model.strip_suffix('*').map_or(self.model == model, |prefix| model.starts_with(prefix))
+    }
+
+    /// Whether every model that `other` matches is matched by this one.
+    pub fn covers(&self, other: &Self) -> bool {
+        let provider = self.provider.is_none() || self.provider == other.provider;
+        let model = match (self.model.strip_suffix('*'), other.model.strip_suffix('*')) {
+            (Some(prefix), Some(narrower)) => narrower.starts_with(prefix),
+            (Some(prefix), None) => other.model.starts_with(prefix),
+            (None, Some(_)) => false,
+            (None, None) => self.model == other.model,
+        };
+        provider && model
+    }
 }

@@ -1,5 +1,5 @@
 //! Server-sent events as WHATWG's HTML has them (9.2.6): lines that end with CR, LF or CRLF, each a field; an empty one ends
-//! the event. `id`, `retry`, comments and fields that nobody knows are passed over.
+//! the event. Of `id` it is known whether there is one; `retry`, comments and fields that nobody knows are passed over.
 
 use memchr::memchr2;
 
@@ -13,6 +13,8 @@ pub(crate) struct Sse {
     after_cr: bool,
     /// The event has a line of data, though it may be empty.
     has_data: bool,
+    /// An event has an id.
+    has_ids: bool,
     name: Name,
 }
 
@@ -34,6 +36,7 @@ enum At {
 enum Field {
     Data,
     Event,
+    Id,
     Other,
 }
 
@@ -48,6 +51,7 @@ impl Field {
         match self {
             Field::Data => b"data",
             Field::Event => b"event",
+            Field::Id => b"id",
             Field::Other => b"",
         }
     }
@@ -86,6 +90,11 @@ impl Sse {
         }
     }
 
+    /// Whether events have ids, by which the rest of the stream may be asked for.
+    pub(crate) fn has_ids(&self) -> bool {
+        self.has_ids
+    }
+
     pub(super) fn finish(&mut self, sink: &mut impl Sink) {
         self.dispatch(sink);
         self.at = At::Line;
@@ -114,6 +123,7 @@ impl Sse {
             }
             b'd' => At::Field(Field::Data, 1),
             b'e' => At::Field(Field::Event, 1),
+            b'i' => At::Field(Field::Id, 1),
             _ => At::Value(Field::Other),
         };
         rest
@@ -146,7 +156,7 @@ impl Sse {
         match field {
             Field::Data if !value.is_empty() => sink.data(value),
             Field::Event => self.name.push(value),
-            Field::Data | Field::Other => {}
+            Field::Data | Field::Id | Field::Other => {}
         }
         let Some((end, rest)) = rest.split_first() else { return rest };
         self.ended(*end);
@@ -158,6 +168,7 @@ impl Sse {
         match field {
             Field::Data if std::mem::replace(&mut self.has_data, true) => sink.data(b"\n"),
             Field::Event => self.name.clear(),
+            Field::Id => self.has_ids = true,
             Field::Data | Field::Other => {}
         }
     }

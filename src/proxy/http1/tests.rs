@@ -11,26 +11,31 @@ use crate::net::Target;
 use crate::policy::{Policies, Policy};
 use crate::stack::Settings;
 use crate::telemetry::Metrics;
-use crate::trace;
 use crate::trace::propagation::Propagators;
 use crate::trace::sampler::Sampler;
+use crate::trace::{self, SpanSource};
 
-fn context(budget: Arc<Budget>) -> Context {
+pub(in crate::proxy) fn context(budget: Arc<Budget>) -> Context {
+    recorded(budget).0
+}
+
+pub(in crate::proxy) fn recorded(budget: Arc<Budget>) -> (Context, SpanSource) {
     let metrics = Arc::new(Metrics::default());
-    let (sink, _) = trace::channel(16, 16, metrics.clone());
-    Context {
+    let (sink, source) = trace::channel(16, 16, metrics.clone());
+    let context = Context {
         target: Arc::new(Target::outbound("192.0.2.1:80".parse().unwrap())),
         settings: Arc::new(Settings {
             enabled: true,
-            sink,
+            sink: sink.clone(),
             budget: budget.clone(),
             metrics: metrics.clone(),
             propagators: Propagators::default(),
             sampler: Sampler::default(),
             policies: Policies::new(Policy::new(Default::default())),
-            genai: Arc::new(genai::Settings::new(Default::default(), budget, metrics)),
+            genai: Arc::new(genai::Settings::new(Default::default(), budget, metrics, sink)),
         }),
-    }
+    };
+    (context, source)
 }
 
 /// What goes on of the client's bytes, cut into pieces, and whether it was refused.
@@ -74,6 +79,19 @@ fn message() -> impl Strategy<Value = &'static str> {
         Just("POST / HTTP/1.1\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\nab"),
         Just("GET / HTTP/1.1\r\nUpgrade: x\r\nConnection: upgrade\r\n\r\n"),
         Just("no HTTP at all\r\n\r\n"),
+        Just(concat!(
+            "POST /v1/chat/completions HTTP/1.1\r\nContent-Type: application/json\r\nContent-Length: 28\r\n\r\n",
+            "{\"model\":\"a\",\"messages\":[]}"
+        )),
+        Just(concat!(
+            "POST /v1/chat/completions HTTP/1.1\nContent-Type: application/json\nTransfer-Encoding: chunked\n\n",
+            "B;x\r\n{\"model\":\"a\r\nF\r\n\",\"messages\":[]}\r\n0\r\nT: 1\r\n\r\n"
+        )),
+        Just(concat!(
+            "POST /v1/chat/completions HTTP/1.1\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n",
+            "2\r\n{}X\r\n"
+        )),
+        Just("POST /v1/embeddings HTTP/1.1\r\nContent-Type: application/json\r\nContent-Length: 90\r\n\r\n{"),
         Just("GET / HTT"),
     ]
 }
@@ -148,4 +166,34 @@ fn requests_that_waited_go_on_when_upstream_has_gone() {
     gone.extend(out.into_bytes(&[]));
     assert_eq!(without_ours(&gone), bytes);
     assert!(http.calls.len() <= MAX_PIPELINED && http.wants_client());
+}
+
+#[test]
+fn a_request_that_upstream_never_heard_of_was_a_call_all_the_same() {
+    let (context, mut spans) = recorded(Budget::unlimited());
+    let mut http = Http1::new(&context);
+    let head = b"POST /v1/chat/completions HTTP/1.1\r\nContent-Type: application/json\r\nContent-Length: 90\r\n\r\n";
+    let mut out = Gather::default();
+    assert_eq!(http.up(head, &mut out), Verdict::Go);
+    assert!(out.into_bytes(head).is_empty() && !http.is_idle() && http.deadline().is_some());
+    drop(http);
+    let spans = spans.drain();
+    assert_eq!(spans.iter().map(|span| span.outcome).collect::<Vec<_>>(), [End::Cancelled]);
+    assert_eq!(context.settings.metrics.held.values().find(|(why, _)| *why == "ended"), Some(("ended", 1)));
+}
+
+#[test]
+fn what_upstream_says_before_it_has_heard_a_request_that_waits_is_its_answer() {
+    let (context, mut spans) = recorded(Budget::unlimited());
+    let mut http = Http1::new(&context);
+    let head = b"POST /v1/chat/completions HTTP/1.1\r\nContent-Type: application/json\r\nContent-Length: 9\r\n\r\n{";
+    assert_eq!(http.up(head, &mut Gather::default()), Verdict::Go);
+    let answer = b"HTTP/1.1 408 Request Timeout\r\nContent-Length: 0\r\n\r\n";
+    assert_eq!(http.down(answer), (answer.len(), Verdict::Go));
+    assert!(http.is_due() && http.deadline().is_none());
+    let mut out = Gather::default();
+    assert_eq!(http.resume(&mut out), Verdict::Go);
+    assert_eq!(without_ours(&out.into_bytes(&[])), head);
+    let span = spans.drain().remove(0);
+    assert!(span.error && span.outcome == End::Complete);
 }

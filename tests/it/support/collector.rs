@@ -13,8 +13,10 @@ use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
+use opentelemetry_proto::tonic::collector::metrics::v1::ExportMetricsServiceRequest;
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
 use opentelemetry_proto::tonic::common::v1::{KeyValue, any_value::Value};
+use opentelemetry_proto::tonic::metrics::v1::{HistogramDataPoint, Metric, metric::Data};
 use opentelemetry_proto::tonic::resource::v1::Resource;
 use opentelemetry_proto::tonic::trace::v1::Span;
 use prost::Message;
@@ -35,6 +37,7 @@ pub(crate) struct Collector {
 struct Kept {
     spans: Vec<Span>,
     resources: Vec<Resource>,
+    metrics: Vec<(Resource, Metric)>,
     authorization: Vec<String>,
 }
 
@@ -113,7 +116,19 @@ impl Collector {
         format!("http://{}", self.sink)
     }
 
-    /// The credentials that came with requests to the test's own endpoint.
+    /// The points of a histogram, from all exports that have arrived, each with its resource.
+    pub(crate) fn histogram(&self, name: &str) -> Vec<(Resource, HistogramDataPoint)> {
+        let kept = self.kept.0.lock().unwrap();
+        let found = kept.metrics.iter().filter(|(_, metric)| metric.name == name);
+        found
+            .flat_map(|(resource, metric)| match metric.data.clone().unwrap() {
+                Data::Histogram(histogram) => histogram.data_points.into_iter().map(|point| (resource.clone(), point)),
+                other => panic!("{name} is {other:?}"),
+            })
+            .collect()
+    }
+
+    /// The credentials that came with spans to the test's own endpoint.
     pub(crate) fn authorization(&self) -> Vec<String> {
         self.kept.0.lock().unwrap().authorization.clone()
     }
@@ -166,11 +181,20 @@ async fn endpoint(listener: TcpListener, kept: Arc<(Mutex<Kept>, Condvar)>) {
             async move {
                 let gzip = request.headers().get("content-encoding").is_some_and(|encoding| encoding == "gzip");
                 let authorization = request.headers().get("authorization").cloned();
+                let metrics = request.uri().path().ends_with("/metrics");
                 let body = request.into_body().collect().await.unwrap().to_bytes();
                 let body = if gzip { gunzip(&body) } else { body };
-                let batch = ExportTraceServiceRequest::decode(body).unwrap();
                 let (lock, changed) = &*kept;
                 let mut kept = lock.lock().unwrap();
+                if metrics {
+                    for group in ExportMetricsServiceRequest::decode(body).unwrap().resource_metrics {
+                        let resource = group.resource.unwrap_or_default();
+                        let found = group.scope_metrics.into_iter().flat_map(|scope| scope.metrics);
+                        kept.metrics.extend(found.map(|metric| (resource.clone(), metric)));
+                    }
+                    return Ok(Response::new(Full::new(Bytes::new())));
+                }
+                let batch = ExportTraceServiceRequest::decode(body).unwrap();
                 kept.authorization.extend(authorization.map(|value| value.to_str().unwrap().to_owned()));
                 for group in batch.resource_spans {
                     kept.resources.extend(group.resource);

@@ -87,6 +87,25 @@ pub(super) fn path(text: &str) -> Result<PathPattern, Refused> {
     Ok(if prefix { PathPattern::Begins(whole.into()) } else { PathPattern::Is(whole.into()) })
 }
 
+pub(super) fn provider(text: &str) -> Result<String, Refused> {
+    let plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"._-".contains(&byte);
+    let fits = (1..=64).contains(&text.len()) && text.bytes().all(plain);
+    fits.then(|| text.to_owned()).ok_or_else(|| is_not("a provider's name in small letters, such as openai or x_ai"))
+}
+
+pub(super) fn model(text: &str) -> Result<String, Refused> {
+    let name = text.strip_suffix('*').unwrap_or(text);
+    let plain = |c: char| !c.is_control() && !c.is_whitespace() && c != '*';
+    let fits = !text.is_empty() && text.len() <= MAX_NAME && name.chars().all(plain);
+    fits.then(|| text.to_owned()).ok_or_else(|| is_not("a model's name, or what names begin with and one star"))
+}
+
+pub(super) fn tokens_price(text: &str) -> Result<f64, Refused> {
+    let plain = text.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.');
+    let price = text.parse::<f64>().ok().filter(|price| plain && (0.0..=1e6).contains(price));
+    price.ok_or_else(|| is_not("what a million tokens cost, from 0 to 1000000, such as 2.5"))
+}
+
 pub(super) fn file(text: &str) -> Result<PathBuf, Refused> {
     absolute_path(text).ok_or_else(|| is_not(ABSOLUTE))
 }

@@ -46,6 +46,20 @@ tls:
 context: link
 probes:
   paths: [/healthz, "/live/*"]
+genai:
+  providers: [{host: "*.llm.example", provider: vllm}]
+  ask_usage:
+    - {host: a.example, ask: false}
+    - path: /v1/*
+  mcp_meta: [{host: mcp.example, write: true}]
+  redact:
+    - pattern: '(?i)project \w+'
+      replace: "[PROJECT]"
+    - pattern: a+
+    - path: $..password
+  prices:
+    - {provider: openai, model: gpt-4o, input: 2.5, output: 10, cache_read: 1.25, cache_write: 3}
+    - {model: "gpt-*", input: 1, output: 2}
 "#;
 
 #[test]
@@ -86,12 +100,30 @@ fn every_key_is_read() {
     );
     assert_eq!(rules.context, ExternalContext::Link);
     assert_eq!(rules.probe_paths, [PathPattern::Is("/healthz".into()), PathPattern::Begins("/live/".into())]);
+    let genai = &rules.genai;
+    assert_eq!(
+        (genai.providers[0].host.to_string(), genai.providers[0].provider.as_str()),
+        ("*.llm.example".into(), "vllm")
+    );
+    assert_eq!(genai.ask_usage.iter().map(|rule| rule.on).collect::<Vec<_>>(), [false, true]);
+    assert!(genai.mcp_meta[0].on);
+    assert_eq!((genai.redact.len(), genai.prices.len()), (3, 2));
+    assert_eq!((genai.prices[0].cache_read, genai.prices[1].cache_write), (Some(1.25), None));
     let shown = show(&rules);
     let value = |name: &str| &shown.iter().find(|(shown, _, set)| shown == name && *set).unwrap().1;
     assert!(value("record[0]").ends_with("method=POST direction=outbound -> ignore"), "{shown:?}");
     assert_eq!(
         (value("record[2]").as_str(), value("probes.paths").as_str()),
         ("everything -> record", "/healthz, /live/*")
+    );
+    assert_eq!(value("genai.providers[0]"), "host=*.llm.example -> vllm");
+    assert_eq!(value("genai.ask_usage[1]"), "path=/v1/* -> ask=true");
+    assert_eq!(value("genai.redact[0]"), "\"(?i)project \\\\w+\" -> [PROJECT]");
+    assert_eq!(value("genai.redact[1]"), "\"a+\" -> [REDACTED:custom]");
+    assert_eq!(value("genai.redact[2]"), "$..password -> [REDACTED]");
+    assert_eq!(
+        value("genai.prices[0]"),
+        "provider=openai model=gpt-4o -> input=2.5 output=10 cache_read=1.25 cache_write=3"
     );
     assert_eq!(value("propagation[0]"), "host=api.openai.com -> inject=false");
     assert_eq!(value("tls.intercept[1]"), "address=10.0.0.0/8 port=8443 -> intercept=true");
@@ -218,6 +250,39 @@ fn every_refusal_names_the_place_the_line_the_value_and_what_is_accepted() {
         ),
         ("context: drop", "context (line 1): \"drop\" is not continue, link or ignore"),
         ("probes: {paths: [healthz]}", "probes.paths[0] (line 1): \"healthz\" is not a path"),
+        ("genai: {provider: []}", "genai.provider (line 1): unknown key; did you mean providers?"),
+        ("genai: {providers: [{provider: a}]}", "genai.providers[0] (line 1): the key host is missing"),
+        ("genai: {providers: [{host: a}]}", "the key provider is missing; accepted: a value of gen_ai.provider.name"),
+        ("genai: {providers: [{host: a, provider: A B}]}", "\"A B\" is not a provider's name"),
+        (
+            "genai: {providers: [{host: a, provider: b}, {host: a, provider: c}]}",
+            "genai.providers[1] (line 1): is never",
+        ),
+        ("genai: {ask_usage: [{host: a, ask: 1}]}", "genai.ask_usage[0].ask (line 1): \"1\" is not true or false"),
+        ("genai: {mcp_meta: [{host: a, ask: true}]}", "genai.mcp_meta[0].ask (line 1): unknown key"),
+        ("genai: {mcp_meta: [{}, {host: a}]}", "genai.mcp_meta[1] (line 1): is never reached"),
+        (
+            "genai: {redact: [{pattern: '('}]}",
+            "genai.redact[0].pattern (line 1): \"(\" is not a regular expression that is",
+        ),
+        ("genai: {redact: [{pattern: 'a*'}]}", "matches nothing at all"),
+        ("genai: {redact: [{pattern: '\\w{900}{90}'}]}", "256 KiB"),
+        ("genai: {redact: [{path: password}]}", "\"password\" is not a path such as $.password"),
+        ("genai: {redact: [{path: $.a, replace: b}]}", "genai.redact[0].replace (line 1): is for patterns"),
+        ("genai: {redact: [{path: $.a, pattern: b}]}", "has a pattern and a path"),
+        ("genai: {redact: [{replace: b}]}", "genai.redact[0] (line 1): has neither pattern nor path"),
+        ("genai: {prices: [{input: 1, output: 1}]}", "genai.prices[0] (line 1): the key model is missing"),
+        ("genai: {prices: [{model: a, input: 1}]}", "the key output is missing; accepted: what a million tokens cost"),
+        (
+            "genai: {prices: [{model: a, input: -1, output: 1}]}",
+            "genai.prices[0].input (line 1): \"-1\" is not what a million",
+        ),
+        ("genai: {prices: [{model: a, input: 1e3, output: 1}]}", "\"1e3\" is not what a million"),
+        ("genai: {prices: [{model: 'a*b', input: 1, output: 1}]}", "\"a*b\" is not a model's name"),
+        (
+            "genai: {prices: [{model: 'a*', input: 1, output: 1}, {model: ab, input: 1, output: 1}]}",
+            "genai.prices[1] (line 1): is never reached: [0] matches all of it",
+        ),
         ("[]", "the file (line 1): a list is not a mapping"),
         ("record", "the file (line 1): \"record\" is not a mapping"),
         (
@@ -230,6 +295,13 @@ fn every_refusal_names_the_place_the_line_the_value_and_what_is_accepted() {
         let problems = parse(text).unwrap_err();
         assert!(problems.len() == 1 && problems[0].contains(expected), "{text}: {expected}\n{problems:#?}");
     }
+}
+
+#[test]
+fn redaction_has_a_bound() {
+    let rules = |count: usize| format!("genai: {{redact: [{}]}}", "{path: $.a},".repeat(count));
+    assert_eq!(parse(&rules(64)).unwrap().genai.redact.len(), 64);
+    assert!(parse(&rules(65)).unwrap_err()[0].contains("65 entries; accepted: up to 64"));
 }
 
 #[test]
