@@ -10,6 +10,8 @@
 
 #[cfg(test)]
 mod cases;
+#[allow(dead_code, reason = "conclude writes with it")]
+mod content;
 mod encoding;
 mod facts;
 mod formats;
