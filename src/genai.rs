@@ -32,6 +32,7 @@ use std::time::Instant;
 
 use opentelemetry::Value;
 
+use self::content::Writer;
 use self::facts::Facts;
 use self::formats::Answer;
 use self::item::Key;
@@ -441,7 +442,42 @@ impl Inspection {
             facts.set(semconv::SIDETRACE_COST, cost);
         }
         self.sealed = Some(std::mem::take(&mut facts.evidence));
+        self.write_content(&mut facts, span);
         write(facts, streamed, span);
+    }
+
+    /// What was said, where it is captured: redacted, before anything else sees it.
+    fn write_content(&self, facts: &mut Facts, span: &mut Span) {
+        let redact = |words: &mut Option<Box<str>>| {
+            if let Some(words) = words {
+                *words = self.policy.redaction().text(words).into();
+            }
+        };
+        redact(&mut facts.message);
+        if let Some(failure) = &mut facts.error {
+            redact(&mut failure.message);
+        }
+        let Some(content) = facts.content.take() else { return };
+        let writer = Writer::new(self.policy.redaction(), self.settings.genai.max_content);
+        let output = facts.reply.take_messages();
+        let written = [
+            (semconv::GEN_AI_SYSTEM_INSTRUCTIONS, (!content.system.is_empty()).then(|| writer.system(&content.system))),
+            (semconv::GEN_AI_INPUT_MESSAGES, (!content.input.is_empty()).then(|| writer.input(&content.input))),
+            (semconv::GEN_AI_OUTPUT_MESSAGES, (!output.is_empty()).then(|| writer.output(&output))),
+            (semconv::GEN_AI_TOOL_DEFINITIONS, (!content.tools.is_empty()).then(|| writer.tools(&content.tools))),
+            (semconv::GEN_AI_TOOL_CALL_ARGUMENTS, content.arguments.as_ref().map(|text| writer.value(text))),
+            (semconv::GEN_AI_TOOL_CALL_RESULT, content.result.as_ref().map(|text| writer.value(text))),
+        ];
+        let capture = self.settings.genai.capture;
+        for (name, text) in written {
+            let Some(text) = text else { continue };
+            if capture.has_events() {
+                span.content.get_or_insert_default().push((name, text.as_str().into()));
+            }
+            if capture.has_spans() {
+                span.push(name, text);
+            }
+        }
     }
 
     /// The answer came by another exchange.

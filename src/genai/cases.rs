@@ -239,7 +239,9 @@ fn every_recorded_exchange_says_what_it_must_however_it_is_cut_and_encoded() {
         }
         count += 1;
         let name = path.display();
-        if let Ok(said) = std::fs::read(path.with_extension("said")) {
+        // Over SSE of 2024-11-05 the answers come by another exchange: see `several`.
+        let alone = !case.starts_with("sse");
+        if let Some(said) = std::fs::read(path.with_extension("said")).ok().filter(|_| alone) {
             let said: Json = serde_json::from_slice(&said).expect(&name.to_string());
             wrong.extend(unlike(&whole, &said).into_iter().map(|what| format!("{name}: the library says {what}")));
         }

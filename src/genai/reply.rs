@@ -224,9 +224,9 @@ impl Reply {
     }
 
     /// Everything that was said, one message for each choice.
-    pub(crate) fn messages(self) -> Vec<Message> {
+    pub(crate) fn take_messages(&mut self) -> Vec<Message> {
         let key = self.key;
-        let mut choices = self.choices;
+        let mut choices = std::mem::take(&mut self.choices);
         choices.sort_by_key(|choice| choice.index);
         let message = |mut choice: Choice| {
             choice.parts.sort_by_key(|(place, _)| *place);

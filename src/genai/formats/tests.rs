@@ -17,7 +17,9 @@ use crate::policy::{Policy, Subject};
 use crate::telemetry::Metrics;
 
 fn settings() -> Arc<Settings> {
-    Arc::new(Settings::new(GenAi::default(), Budget::unlimited(), Arc::new(Metrics::default())))
+    let metrics = Arc::new(Metrics::default());
+    let (sink, _) = crate::trace::channel(1, 1, metrics.clone());
+    Arc::new(Settings::new(GenAi::default(), Budget::unlimited(), metrics, sink))
 }
 
 fn inspected(settings: &Arc<Settings>, path: &str, host: &str, body: &[u8]) -> Option<Box<Inspection>> {
@@ -33,7 +35,7 @@ fn inspected(settings: &Arc<Settings>, path: &str, host: &str, body: &[u8]) -> O
         user_agent: None,
     };
     let request = Request { subject, path, headers: &headers };
-    let mut inspection = recognise(settings, &Policy::new(Rules::default()), &request)?;
+    let mut inspection = recognise(settings, &Arc::new(Policy::new(Rules::default())), &request)?;
     inspection.request(body);
     inspection.request_ended();
     Some(inspection)
@@ -51,7 +53,7 @@ fn answered(mut inspection: Box<Inspection>, kind: &'static str, body: &[u8]) ->
     }
     format.finish(true, &mut facts);
     let (key, evidence) = (facts.key, facts.evidence.clone());
-    (facts.reply.messages().first().and_then(|message| message.digest(&key)), evidence)
+    (facts.reply.take_messages().first().and_then(|message| message.digest(&key)), evidence)
 }
 
 struct Echo {
