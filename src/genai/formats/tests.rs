@@ -1,4 +1,5 @@
 //! What holds for all formats: an answer is known again in the history of the next request, and no body is too strange.
+#![allow(clippy::indexing_slicing, clippy::string_slice, reason = "no part of the program")]
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
