@@ -56,17 +56,23 @@ fuzz:
 system-demo:
 	.ci/system-packages $(FOR_DEMO)
 
-tools: system-tests $(LIBRARIES) $(TOOLS)/node-tests.stamp
+tools: system-tests $(LIBRARIES) $(TOOLS)/venv-old.stamp $(TOOLS)/node-tests.stamp
 
 system-tests:
 	.ci/system-packages $(FOR_TESTS)
 
-$(LIBRARIES) $(TOOLS)/envoy.stamp $(TOOLS)/mitmproxy.stamp $(TOOLS)/node-tests.stamp: | system-demo
+$(LIBRARIES) $(TOOLS)/venv-old.stamp $(TOOLS)/envoy.stamp $(TOOLS)/mitmproxy.stamp $(TOOLS)/node-tests.stamp: | system-demo
 
 $(TOOLS)/venv.stamp: tests/it/requirements.txt examples/demo/requirements.txt
 	mkdir -p $(TOOLS)
 	$(PYTHON) -m venv $(TOOLS)/venv
 	$(TOOLS)/venv/bin/pip install --quiet --disable-pip-version-check -r tests/it/requirements.txt
+	touch $@
+
+$(TOOLS)/venv-old.stamp: tests/it/requirements-old.txt
+	mkdir -p $(TOOLS)
+	$(PYTHON) -m venv $(TOOLS)/venv-old
+	$(TOOLS)/venv-old/bin/pip install --quiet --disable-pip-version-check -r tests/it/requirements-old.txt
 	touch $@
 
 $(TOOLS)/envoy.stamp: benches/load/requirements.txt

@@ -19,8 +19,9 @@ mod json;
 mod providers;
 mod reading;
 mod reply;
-#[cfg(test)]
-mod splits;
+mod splice;
+#[cfg(any(test, fuzzing))]
+pub mod splits;
 
 use std::fmt::Debug;
 use std::sync::Arc;
@@ -32,6 +33,7 @@ use self::facts::Facts;
 use self::item::Key;
 use self::json::{Node, Shape};
 use self::reading::{Reading, What};
+use self::splice::UsageFilter;
 use crate::budget::{Budget, Loan, Use};
 use crate::call::Evidence;
 use crate::config::GenAi;
@@ -110,10 +112,24 @@ pub(crate) trait Format: Debug + Send {
     /// The call has ended; `complete`: in order.
     fn finish(&mut self, _complete: bool, _: &mut Facts) {}
 
+    /// What a rule may add to the request, if the request would have it.
+    fn wish(&self) -> Option<Wish> {
+        None
+    }
+
     /// Whether the call is what it was taken for, as far as is known.
     fn is_relevant(&self) -> bool {
         true
     }
+}
+
+/// What may be added to a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Wish {
+    /// Usage, for a stream that comes without.
+    Usage,
+    /// Our context, in `_meta`.
+    Meta,
 }
 
 /// Header fields by name, in lower case.
@@ -145,6 +161,7 @@ pub fn recognise<H: Carrier>(
     facts.asked_model(found.model.as_deref());
     facts.stream = found.stream;
     let mut format = found.format;
+    let subject = request.subject;
     let lookup = lookup(request.headers);
     let headers = Headers(&lookup);
     facts.resends = providers::resends(&headers);
@@ -162,6 +179,9 @@ pub fn recognise<H: Carrier>(
         times: Times { started: Instant::now(), first: None, last: None, chunks: None },
         incomplete: None,
         loan,
+        asks_usage: policy.asks_usage(&subject),
+        writes_meta: policy.writes_meta(&subject),
+        filter: None,
     }))
 }
 
@@ -184,6 +204,11 @@ pub struct Inspection {
     /// What is missing.
     incomplete: Option<&'static str>,
     loan: Loan,
+    /// A rule asks for usage where the client does not.
+    asks_usage: bool,
+    /// A rule has our context written into `_meta`.
+    writes_meta: bool,
+    filter: Option<UsageFilter>,
 }
 
 #[derive(Debug)]
@@ -228,24 +253,50 @@ impl Inspection {
         self.times.started = now;
     }
 
+    /// Whether [`Inspection::rewritten`] is to be asked, once the request has ended.
+    pub fn rewrites(&self) -> bool {
+        match self.format.wish() {
+            Some(Wish::Usage) => self.asks_usage,
+            Some(Wish::Meta) => self.writes_meta,
+            None => false,
+        }
+    }
+
     /// The body to send in place of the one that was held, decoded of its transfer coding: where a rule asks for it.
-    pub fn rewritten(&mut self, _: &[u8], _: &Placement) -> Option<Vec<u8>> {
-        None
+    pub fn rewritten(&mut self, body: &[u8], placement: &Placement) -> Option<Vec<u8>> {
+        let (wish, facts) = (self.format.wish()?, self.facts.as_mut()?);
+        match wish {
+            Wish::Usage if self.asks_usage => {
+                let body = splice::asking_for_usage(body)?;
+                facts.set(semconv::SIDETRACE_USAGE_ASKED, true);
+                self.filter = Some(UsageFilter::new(self.settings.key));
+                Some(body)
+            }
+            Wish::Meta if self.writes_meta => {
+                let body = splice::with_meta(body, placement)?;
+                facts.set(semconv::SIDETRACE_MCP_META_WRITTEN, true);
+                Some(body)
+            }
+            _ => None,
+        }
     }
 
     /// Whether the answer must not be compressed for [`Inspection::filter`] to read it. Asked behind [`Inspection::rewritten`].
     pub fn wants_identity(&self) -> bool {
-        false
+        self.filter.is_some()
     }
 
     /// Whether something is to be taken out of the answer's body. Asked when its head is known, after [`Self::answered`].
     pub fn filters(&self) -> bool {
-        false
+        self.filter.is_some() && self.answer.as_ref().is_some_and(Reading::is_plain_sse)
     }
 
     /// What goes on of the next bytes of the answer's body; what is held back comes later. `ended`: nothing follows.
-    pub fn filter(&mut self, bytes: &[u8], _ended: bool, out: &mut Vec<u8>) {
-        out.extend_from_slice(bytes);
+    pub fn filter(&mut self, bytes: &[u8], ended: bool, out: &mut Vec<u8>) {
+        match &mut self.filter {
+            Some(filter) => filter.feed(bytes, ended, out),
+            None => out.extend_from_slice(bytes),
+        }
     }
 
     /// The head of the answer.
@@ -316,6 +367,7 @@ impl Inspection {
         if let Some(why) = self.incomplete {
             facts.set(semconv::SIDETRACE_INSPECTION_INCOMPLETE, why);
         }
+        span.description = facts.message.take();
         if let Some(failure) = facts.error.take() {
             span.fail(String::from(failure.code));
             span.description = failure.message;

@@ -38,6 +38,7 @@ pub mod otlp;
 pub mod pipeline;
 pub mod policy;
 pub mod proxy;
+pub mod redaction;
 pub mod reload;
 pub mod stack;
 pub mod stitch;

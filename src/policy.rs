@@ -11,7 +11,7 @@ use http::HeaderName;
 pub use current::{Policies, Reader};
 pub use own_telemetry::telemetry;
 
-use crate::config::rules::{Action, ClientCertificateRule, ExternalContext, Matcher, RootsRule, Rules};
+use crate::config::rules::{Action, ClientCertificateRule, ExternalContext, Matcher, RootsRule, Rules, Switch};
 use crate::net::Direction;
 
 /// A call, as far as rules look at it.
@@ -147,6 +147,16 @@ impl Policy {
         rule.map(|rule| &*rule.provider)
     }
 
+    /// Whether usage is asked for where the client does not.
+    pub fn asks_usage(&self, call: &Subject<'_>) -> bool {
+        is_on(&self.rules.genai.ask_usage, call)
+    }
+
+    /// Whether our context is written into MCP's `_meta`.
+    pub fn writes_meta(&self, call: &Subject<'_>) -> bool {
+        is_on(&self.rules.genai.mcp_meta, call)
+    }
+
     /// What a context that comes from outside is worth.
     pub fn external_context(&self) -> ExternalContext {
         self.rules.context
@@ -174,6 +184,15 @@ impl Policy {
     pub fn keeps_query_value(&self, name: &str) -> bool {
         self.rules.query.iter().any(|kept| kept == name)
     }
+}
+
+/// Off, where no rule is about the call.
+fn is_on(rules: &[Switch], call: &Subject<'_>) -> bool {
+    if rules.is_empty() {
+        return false;
+    }
+    let host = call.host.map(bare_host);
+    rules.iter().find(|rule| matches(&rule.matcher, call, host)).is_some_and(|rule| rule.on)
 }
 
 fn matches(matcher: &Matcher, call: &Subject<'_>, host: Option<&str>) -> bool {

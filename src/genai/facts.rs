@@ -94,6 +94,29 @@ pub(crate) struct Modality {
     pub(crate) cache_read: Option<u64>,
 }
 
+/// Input tokens of providers that count what is cached apart from the rest.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct SplitInput {
+    /// Neither read from the cache nor written to it.
+    pub(crate) fresh: Option<u64>,
+    pub(crate) cache_read: Option<u64>,
+    pub(crate) cache_write: Option<u64>,
+}
+
+impl SplitInput {
+    /// What is known now. The input is the sum of all; unknown as long as the part is that nobody leaves out.
+    pub(crate) fn write(&self, usage: &mut Usage) {
+        usage.cache_read = self.cache_read;
+        usage.cache_write = self.cache_write;
+        usage.input = self.fresh.map(|fresh| fresh.saturating_add(self.cached()));
+    }
+
+    /// Tokens that the cache has to do with.
+    pub(crate) fn cached(&self) -> u64 {
+        self.cache_read.unwrap_or(0).saturating_add(self.cache_write.unwrap_or(0))
+    }
+}
+
 impl Facts {
     /// Nothing found yet. `capture`: content is kept, so much of each text.
     pub(crate) fn new(key: Key, capture: Option<usize>) -> Self {

@@ -1,11 +1,13 @@
 //! One file for each format. What a format knows of its provider's JSON is in its shapes and in how it reads them.
 
+mod anthropic;
 mod openai;
 mod openai_chat;
 mod openai_completions;
 mod openai_embeddings;
 mod openai_responses;
 
+pub(crate) use anthropic::Anthropic;
 pub(crate) use openai_chat::OpenAiChat;
 pub(crate) use openai_completions::OpenAiCompletions;
 pub(crate) use openai_embeddings::OpenAiEmbeddings;

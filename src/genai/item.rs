@@ -113,7 +113,45 @@ impl Arguments {
     }
 }
 
+impl Arguments {
+    /// What a tool said in parts. One that is all there is, is the same as without the list around it.
+    pub(crate) fn of_parts(mut parts: Vec<Part>, limit: usize, key: &Key) -> Self {
+        if let [Part::Text(_) | Part::ToolResult { .. }] = &*parts {
+            match parts.pop() {
+                Some(Part::Text(json)) => return Self { json, digest: None },
+                Some(Part::ToolResult { result, .. }) => return result,
+                _ => {}
+            }
+        }
+        let (mut json, mut sum) = (Text::new(limit, key), Sum::new(key));
+        let mut seen = Some(());
+        for part in &parts {
+            seen = seen.and_then(|()| part.add_to(&mut sum));
+            match part {
+                Part::Text(text) => json.append(text),
+                Part::ToolResult { result, .. } => json.append(&result.json),
+                // It is no text: what is kept ends here.
+                _ => json.lost(),
+            }
+        }
+        // An empty list says as much as an empty text.
+        let digest = seen.filter(|()| !parts.is_empty()).map(|()| sum.finish());
+        Self { json, digest }
+    }
+}
+
 impl Role {
+    /// By the names that providers use.
+    pub(crate) fn named(name: &str) -> Self {
+        match name {
+            "system" | "developer" => Role::System,
+            "user" => Role::User,
+            "assistant" | "model" => Role::Assistant,
+            "tool" | "function" => Role::Tool,
+            other => Role::Other(other.into()),
+        }
+    }
+
     pub(crate) fn as_str(&self) -> &str {
         match self {
             Role::System => "system",

@@ -378,6 +378,11 @@ impl Reader {
         done.ok_or(Fault::Malformed)
     }
 
+    /// Whether the document has ended.
+    pub(crate) fn is_done(&self) -> bool {
+        self.state == State::End
+    }
+
     /// Whether anything has come that is not blank.
     pub(crate) fn has_begun(&self) -> bool {
         self.failed || self.state != State::Value { first: false } || !self.stack.is_empty()
@@ -802,6 +807,13 @@ const MAX_SHORT: usize = 1024;
 /// Bytes of a string that is to be read again.
 const MAX_WHOLE: usize = 64 * 1024;
 const MAX_NUMBER: usize = 64;
+
+/// A document that is there as a whole: JSON inside of JSON. `None` if it is none.
+pub(crate) fn read(bytes: &[u8], shape: &'static Shape, content: usize, key: Key) -> Option<Node> {
+    let mut reader = Reader::new(shape, content, key);
+    reader.feed(bytes, &mut |_, _| {}).ok()?;
+    reader.end(&mut |_, _| {}).ok()
+}
 
 /// The arguments of a tool, from a string that is JSON.
 pub(crate) fn quoted_arguments(json: Text, key: &Key) -> Arguments {

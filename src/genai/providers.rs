@@ -7,7 +7,7 @@ use std::borrow::Cow;
 
 use percent_encoding::percent_decode_str;
 
-use super::formats::{Fetch, OpenAiChat, OpenAiCompletions, OpenAiEmbeddings, OpenAiResponses};
+use super::formats::{Anthropic, Fetch, OpenAiChat, OpenAiCompletions, OpenAiEmbeddings, OpenAiResponses};
 use super::{Format, Headers, Request};
 use crate::config::rules::ends_with_ignoring_case;
 use crate::net::Direction;
@@ -80,6 +80,9 @@ static LINES: &[Line] = &[
     line("POST", "/responses", |_| made(OpenAiResponses::default(), "chat", "openai")),
     line("GET", "/responses/*", |route| made(Fetch::new(route), "fetch_response", "openai")),
     line("POST", "/embeddings", |_| made(OpenAiEmbeddings::default(), "embeddings", "openai")),
+    line("POST", "/v1/messages", |_| made(Anthropic::default(), "chat", "anthropic")),
+    line("POST", "/models/*:rawPredict", |_| made(Anthropic::raw(), "chat", "anthropic").model(0)),
+    line("POST", "/models/*:streamRawPredict", |_| made(Anthropic::raw(), "chat", "anthropic").model(0).stream()),
 ];
 
 const fn line(method: &'static str, path: &'static str, make: fn(&Route<'_>) -> Made) -> Line {

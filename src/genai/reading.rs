@@ -84,6 +84,10 @@ impl Reading {
         });
         decoded.map_err(|fault| fault.as_str())?;
         framed.map_err(|fault| fault.as_str())?;
+        if matches!(frames, Frames::Whole) && self.documents.reader.is_done() {
+            // Nothing follows but blanks: told at once, before the last bytes go on.
+            Told { documents: &mut self.documents, format, facts }.end("", Kind::Event);
+        }
         // A request or an answer that is no JSON is none from its first byte on.
         if self.documents.malformed && !self.documents.stream { Err(MALFORMED) } else { Ok(()) }
     }
@@ -104,6 +108,11 @@ impl Reading {
     /// Whether the answer comes in pieces that mean something.
     pub(crate) fn is_stream(&self) -> bool {
         self.documents.stream
+    }
+
+    /// Whether it is a stream of events that is not compressed.
+    pub(crate) fn is_plain_sse(&self) -> bool {
+        matches!(self.frames, Some(Frames::Sse(_))) && self.decoder.as_ref().is_some_and(Decoder::is_identity)
     }
 
     /// Whether something did not fit.
@@ -154,7 +163,10 @@ impl Sink for Told<'_> {
         let Self { documents, format, facts } = self;
         let (begin, length) = std::mem::take(&mut documents.begin);
         if !documents.reader.has_begun() && !documents.malformed {
-            // An event without data, an empty body.
+            // An event without data, an empty body. An exception says something by its name alone.
+            if kind == Kind::Exception && documents.what == What::Answer {
+                format.event(name, true, Node::Null, facts);
+            }
             return;
         }
         let what = documents.what;
@@ -213,4 +225,4 @@ const MALFORMED: &str = "malformed_json";
 /// How OpenAI and others end a stream.
 const DONE: &[u8] = b"[DONE]";
 /// Bytes of one body once it is decoded; what comes behind is not read.
-const MAX_DECODED: u64 = 1024 * 1024 * 1024;
+const MAX_DECODED: u64 = 128 * 1024 * 1024;

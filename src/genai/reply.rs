@@ -13,6 +13,8 @@ pub(crate) struct Reply {
     key: Key,
     limit: usize,
     choices: Vec<Choice>,
+    /// The format has no word for why an answer ends.
+    unreasoned: bool,
 }
 
 #[derive(Debug)]
@@ -28,13 +30,19 @@ struct Choice {
 enum Building {
     Text(Text),
     Reasoning(Text),
-    Call { id: Option<Box<str>>, name: Box<str>, arguments: Text },
+    /// `server`: the provider runs the tool, which is of this kind.
+    Call {
+        id: Option<Box<str>>,
+        name: Box<str>,
+        arguments: Text,
+        server: Option<Box<str>>,
+    },
     Whole(Part),
 }
 
 impl Reply {
     pub(crate) fn new(key: Key, limit: usize) -> Self {
-        Self { key, limit, choices: Vec::new() }
+        Self { key, limit, choices: Vec::new(), unreasoned: false }
     }
 
     /// A piece of text.
@@ -56,7 +64,7 @@ impl Reply {
     /// A tool is asked for. What is said first counts; an empty text says nothing.
     pub(crate) fn call(&mut self, choice: u64, place: u64, id: Option<&str>, name: Option<&str>) {
         let fresh = Text::new(MAX_ARGUMENTS, &self.key);
-        let new = || Building::Call { id: None, name: Box::default(), arguments: fresh };
+        let new = || Building::Call { id: None, name: Box::default(), arguments: fresh, server: None };
         if let Some(Building::Call { id: known, name: called, .. }) = self.part(choice, place, new) {
             if known.is_none() {
                 *known = id.filter(|id| !id.is_empty()).map(|id| super::facts::bounded(id).into());
@@ -64,6 +72,14 @@ impl Reply {
             if called.is_empty() {
                 *called = super::facts::bounded(name.unwrap_or_default()).into();
             }
+        }
+    }
+
+    /// The provider runs a tool of its own.
+    pub(crate) fn server_call(&mut self, (choice, place): (u64, u64), id: Option<&str>, name: &str, kind: &str) {
+        self.call(choice, place, id, Some(name));
+        if let Some(Building::Call { server, .. }) = self.part(choice, place, unreachable_part) {
+            *server = Some(super::facts::bounded(kind).into());
         }
     }
 
@@ -97,6 +113,11 @@ impl Reply {
         }
     }
 
+    /// The format never says why an answer ends.
+    pub(crate) fn without_reasons(&mut self) {
+        self.unreasoned = true;
+    }
+
     /// The choice exists, whatever it says.
     pub(crate) fn begin(&mut self, choice: u64) {
         self.choice(choice);
@@ -117,7 +138,7 @@ impl Reply {
     pub(crate) fn finish_reasons(&self, ended: bool) -> Vec<Cow<'static, str>> {
         let mut choices: Vec<_> = self.choices.iter().collect();
         choices.sort_by_key(|choice| choice.index);
-        if !ended && choices.iter().all(|choice| choice.finish.is_none()) {
+        if (!ended || self.unreasoned) && choices.iter().all(|choice| choice.finish.is_none()) {
             return Vec::new();
         }
         choices.iter().map(|choice| choice.finish.clone().unwrap_or(Cow::Borrowed("error"))).collect()
@@ -128,7 +149,7 @@ impl Reply {
         evidence.issued.clear();
         for (_, part) in self.choices.iter().flat_map(|choice| &choice.parts) {
             let issued = match part {
-                Building::Call { id, name, arguments } => {
+                Building::Call { id, name, arguments, server: None } => {
                     ToolCall { id: id.clone(), name: name.clone(), arguments: json::digest_of(arguments, &self.key) }
                 }
                 Building::Whole(Part::ToolCall { id, name, arguments }) => {
@@ -196,15 +217,19 @@ impl Reply {
 
 impl Building {
     fn is_call(&self) -> bool {
-        matches!(self, Building::Call { .. } | Building::Whole(Part::ToolCall { .. }))
+        matches!(self, Building::Call { server: None, .. } | Building::Whole(Part::ToolCall { .. }))
     }
 
     fn into_part(self, key: &Key) -> Part {
         match self {
             Building::Text(text) => Part::Text(text),
             Building::Reasoning(text) => Part::Reasoning(text),
-            Building::Call { id, name, arguments } => {
-                Part::ToolCall { id, name, arguments: json::quoted_arguments(arguments, key) }
+            Building::Call { id, name, arguments, server } => {
+                let arguments = json::quoted_arguments(arguments, key);
+                match server {
+                    None => Part::ToolCall { id, name, arguments },
+                    Some(kind) => Part::ServerToolCall { id, name, kind, arguments },
+                }
             }
             Building::Whole(part) => part,
         }

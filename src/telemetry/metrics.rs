@@ -270,6 +270,11 @@ impl Metrics {
         text.counters("sidetrace_held_requests_total", help, "released", self.held.values());
         let help = "Recognised calls whose bodies were not read, or not to their end.";
         text.counters("sidetrace_inspections_incomplete_total", help, "reason", self.uninspected.values());
+        let help = "Recognised calls whose bodies were not read, or not to their end.";
+        text.counters("sidetrace_inspections_incomplete_total", help, "reason", self.uninspected.values());
+        let help = "Requests whose headers waited for their body, by what ended that: it was complete; it is too long; nothing \
+                    came for a while; there is no memory for it; the client, upstream or the drain did not let it wait.";
+        text.counters("sidetrace_held_requests_total", help, "released", self.held.values());
         let help = "Reloads of the rules by what came of them.";
         text.counters("sidetrace_config_reloads_total", help, "outcome", self.config_reloads.values());
         let help = "How long recorded calls took, to the last byte of their answer.";

@@ -66,6 +66,8 @@ names! {
     URL_SCHEME = "url.scheme";
     USER_AGENT_ORIGINAL = "user_agent.original";
 
+    GEN_AI_AGENT_ID = "gen_ai.agent.id";
+    GEN_AI_AGENT_VERSION = "gen_ai.agent.version";
     GEN_AI_CONVERSATION_COMPACTED = "gen_ai.conversation.compacted";
     GEN_AI_CONVERSATION_ID = "gen_ai.conversation.id";
     GEN_AI_DATA_SOURCE_ID = "gen_ai.data_source.id";

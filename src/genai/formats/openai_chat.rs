@@ -6,7 +6,7 @@ use super::openai::{self, REQUEST_CONTENT, REQUEST_TOOLS, USAGE};
 use crate::genai::facts::Facts;
 use crate::genai::item::{Message, Part, Role};
 use crate::genai::json::{CONTENT, Keep, Node, SCALAR, SCALARS, Shape, WHOLE};
-use crate::genai::{Format, Headers};
+use crate::genai::{Format, Headers, Wish};
 use crate::trace::semconv;
 
 /// One call.
@@ -15,6 +15,8 @@ pub(crate) struct OpenAiChat {
     /// The request has messages.
     messages: bool,
     read: bool,
+    /// It wants a stream, and has not asked for usage.
+    without_usage: bool,
 }
 
 impl Format for OpenAiChat {
@@ -106,6 +108,10 @@ impl Format for OpenAiChat {
             read_choice(choice, position as u64, facts);
         }
         facts.reply.issued(&mut facts.evidence);
+    }
+
+    fn wish(&self) -> Option<Wish> {
+        self.without_usage.then_some(Wish::Usage)
     }
 
     fn is_relevant(&self) -> bool {

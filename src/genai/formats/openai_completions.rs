@@ -6,7 +6,7 @@ use super::openai::{self, USAGE};
 use crate::genai::facts::Facts;
 use crate::genai::item::{Message, Part, Role};
 use crate::genai::json::{CONTENT, Keep, Node, SCALAR, Shape, WHOLE};
-use crate::genai::{Format, Headers};
+use crate::genai::{Format, Headers, Wish};
 use crate::trace::semconv;
 
 /// One call.
@@ -14,6 +14,8 @@ use crate::trace::semconv;
 pub(crate) struct OpenAiCompletions {
     prompt: bool,
     read: bool,
+    /// It wants a stream, and has not asked for usage.
+    without_usage: bool,
 }
 
 impl Format for OpenAiCompletions {
@@ -36,6 +38,7 @@ impl Format for OpenAiCompletions {
             ("stop", &Shape::text_or(Keep::Short, &SCALAR)),
             ("n", &SCALAR),
             ("stream", &SCALAR),
+            ("stream_options", &Shape::object(&[("include_usage", &SCALAR)])),
         ]);
         &REQUEST
     }
@@ -57,6 +60,8 @@ impl Format for OpenAiCompletions {
         if let Some(prompt @ Node::Text(_)) = body.take("prompt") {
             self.request_item("prompt", prompt, facts);
         }
+        let asked = body.get("stream_options").is_some_and(|options| options.is_true("include_usage"));
+        self.without_usage = facts.stream && !asked;
         // Whoever has a model has a prompt of his own.
         self.prompt |= body.some_str("model").is_some();
     }
@@ -91,6 +96,10 @@ impl Format for OpenAiCompletions {
                 facts.reply.finish(index, openai::finish_reason(reason));
             }
         }
+    }
+
+    fn wish(&self) -> Option<Wish> {
+        self.without_usage.then_some(Wish::Usage)
     }
 
     fn is_relevant(&self) -> bool {

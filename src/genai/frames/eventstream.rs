@@ -13,7 +13,7 @@ pub(crate) struct EventStream {
     at: At,
     /// Of the current message's bytes so far.
     checksum: Crc,
-    headers: Headers,
+    headers: Box<Headers>,
     payload: u32,
     broken: Option<Fault>,
 }
@@ -109,7 +109,7 @@ impl EventStream {
         if headers > MAX_HEADERS {
             return Err(Fault::BadLength);
         }
-        self.headers = Headers::default();
+        *self.headers = Headers::default();
         self.at = At::Headers(headers);
         if headers == 0 { self.headers_ended() } else { Ok(()) }
     }

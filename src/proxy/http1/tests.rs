@@ -142,7 +142,7 @@ fn only_some_pipelined_requests_are_under_way_at_a_time() {
     while answered < 1000 {
         assert!(http.calls.len() <= MAX_PIPELINED && !http.calls.is_empty());
         assert!(http.wants_client() == (!http.up.crowded && http.calls.len() < MAX_PIPELINED));
-        http.down(b"HTTP/1.1 204 No Content\r\n\r\n");
+        http.down(b"HTTP/1.1 204 No Content\r\n\r\n", &mut Gather::default());
         answered += 1;
         let mut out = Gather::default();
         assert_eq!(http.resume(&mut out), Verdict::Go);
@@ -159,7 +159,7 @@ fn requests_that_waited_go_on_when_upstream_has_gone() {
     let (bytes, mut out) = (b"GET / HTTP/1.1\r\n\r\n".repeat(1000), Gather::default());
     assert_eq!(http.up(&bytes, &mut out), Verdict::Go);
     let mut gone = out.into_bytes(&bytes);
-    http.upstream_finished();
+    http.upstream_finished(&mut Gather::default());
     assert!(http.is_due() && http.wants_client());
     let mut out = Gather::default();
     http.resume(&mut out);
@@ -189,7 +189,7 @@ fn what_upstream_says_before_it_has_heard_a_request_that_waits_is_its_answer() {
     let head = b"POST /v1/chat/completions HTTP/1.1\r\nContent-Type: application/json\r\nContent-Length: 9\r\n\r\n{";
     assert_eq!(http.up(head, &mut Gather::default()), Verdict::Go);
     let answer = b"HTTP/1.1 408 Request Timeout\r\nContent-Length: 0\r\n\r\n";
-    assert_eq!(http.down(answer), (answer.len(), Verdict::Go));
+    assert_eq!(http.down(answer, &mut Gather::default()), (answer.len(), Verdict::Go));
     assert!(http.is_due() && http.deadline().is_none());
     let mut out = Gather::default();
     assert_eq!(http.resume(&mut out), Verdict::Go);

@@ -1,0 +1,65 @@
+//! E-mail addresses, and what stands before the `@` of a URL.
+
+use std::ops::Range;
+
+use super::{EMAIL, Hit};
+
+/// Every `@` is looked at, from both sides: no two share a character.
+pub(super) fn find(text: &str, cut: bool, hits: &mut Vec<Hit<'static>>) {
+    for at in memchr::memchr_iter(b'@', text.as_bytes()) {
+        let (Some(before), Some(after)) = (text.get(..at), text.get(at + 1..)) else { continue };
+        let local: usize = before.chars().rev().take_while(|c| is_local(*c)).map(char::len_utf8).sum();
+        let name = before.get(at - local..).unwrap_or_default();
+        let name = name.trim_start_matches(['.', '-', '\'', '/', '+', '%']);
+        if name.is_empty() || name == "git" {
+            continue;
+        }
+        let length: usize = after.chars().take_while(|c| is_domain(*c)).map(char::len_utf8).sum();
+        let whole = after.get(..length).unwrap_or_default();
+        let domain = whole.trim_end_matches(['.', '-', '_']);
+        if is_host(domain) || (cut && length == after.len()) {
+            let end = if cut && length == after.len() { length } else { domain.len() };
+            hits.push(Hit::new(at - name.len()..at + 1 + end, EMAIL));
+        }
+    }
+}
+
+/// The user information of a URL whose authority begins here, if there is a password in it.
+pub(super) fn credentials(text: &str, from: usize, cut: bool) -> Option<Range<usize>> {
+    let rest = text.get(from..)?;
+    let end = rest.find(|c: char| c.is_whitespace() || "/?#\"'`<>\\".contains(c)).unwrap_or(rest.len());
+    let authority = rest.get(..end)?;
+    match authority.rsplit_once('@') {
+        Some((user, _)) => user.contains(':').then(|| from..from + user.len()),
+        // What follows a colon without being a port.
+        None if cut && end == rest.len() => {
+            let (_, password) = authority.split_once(':')?;
+            let port = password.len() <= 5 && password.bytes().all(|byte| byte.is_ascii_digit());
+            (!port).then(|| from..from + end)
+        }
+        None => None,
+    }
+}
+
+/// A dot, and letters behind the last one; `@2x.png` is a picture.
+fn is_host(domain: &str) -> bool {
+    let Some((name, last)) = domain.rsplit_once('.') else { return false };
+    let picture = name.strip_suffix('x').is_some_and(|scale| scale.bytes().all(|byte| byte.is_ascii_digit()));
+    let empty = name.is_empty() || name.starts_with('.') || domain.contains("..");
+    let letters = last.chars().count() >= 2 && (last.chars().all(char::is_alphabetic) || last.starts_with("xn--"));
+    letters && !picture && !empty
+}
+
+/// Letters of scripts that write words without blanks are not taken for parts of an address: the sentence around it would go
+/// with it.
+fn is_letter(c: char) -> bool {
+    c.is_ascii_alphanumeric() || (('\u{80}'..'\u{2e80}').contains(&c) && c.is_alphanumeric())
+}
+
+fn is_local(c: char) -> bool {
+    is_letter(c) || "._%+'-!#$&*/=?^{|}~".contains(c) && !"{}|=?&/#".contains(c)
+}
+
+fn is_domain(c: char) -> bool {
+    is_letter(c) || matches!(c, '.' | '-' | '_')
+}
