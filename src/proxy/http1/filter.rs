@@ -107,7 +107,7 @@ pub(super) fn filtered(exchange: Option<&mut Exchange>) -> Option<&mut Call> {
 /// An answer's head with its length replaced by chunks, in the same place.
 pub(super) fn chunked_head(head: &Head<'_>) -> Vec<u8> {
     let (mut new, mut done, mut said) = (Vec::with_capacity(head.bytes().len() + 16), 0, false);
-    let mut pass = |new: &mut Vec<u8>, range: std::ops::Range<usize>| {
+    let pass = |new: &mut Vec<u8>, range: std::ops::Range<usize>| {
         new.extend_from_slice(head.bytes().get(range).unwrap_or_default());
     };
     for field in head.fields().iter().filter(|field| head.name(field).eq_ignore_ascii_case(b"content-length")) {
