@@ -309,6 +309,15 @@ impl Inspection {
         self.format.placed(span);
     }
 
+    /// Whether [`Inspection::rewritten`] is to be asked, once the request has ended.
+    pub fn rewrites(&self) -> bool {
+        match self.format.wish() {
+            Some(Wish::Usage) => self.asks_usage,
+            Some(Wish::Meta) => self.writes_meta,
+            None => false,
+        }
+    }
+
     /// The body to send in place of the one that was held, decoded of its transfer coding: where a rule asks for it.
     pub fn rewritten(&mut self, body: &[u8], placement: &Placement) -> Option<Vec<u8>> {
         let (wish, facts) = (self.format.wish()?, self.facts.as_mut()?);
