@@ -96,7 +96,7 @@ def report(messages, match, session, version, host, port):
         if not ours:
             told = {name: told[name] for name in ("mcp.method.name", "jsonrpc.request.id")}
         # What the server asks is no exchange of its own.
-        where = match if ours else {"server.address": host, "server.port": port, "mcp.session.id": session}
+        where = match if ours else {"client.address": host, "client.port": port, **({"mcp.session.id": session} if session else {})}
         found = {**where, "mcp.method.name": method, "jsonrpc.request.id": told["jsonrpc.request.id"]}
         say(f"{method} {named}" if named else method, found, told, failed=bool(code or wrong), kind="client" if ours else "server")
 
