@@ -21,7 +21,9 @@ function llm(operation, provider, host, model, { id, served, reasons, usage = []
     "sidetrace.end": null, ...counts, ...more, ...ended,
   };
   if (!failed) attributes["error.type"] = null;
-  if (failed && id) delete attributes["gen_ai.response.finish_reasons"];
+  // undici forgets what it has received when a connection breaks.
+  if (ended["sidetrace.end"] === "broken" && !id) for (const name of ["gen_ai.response.id", "gen_ai.response.model", ...TOKENS.map((name) => `gen_ai.usage.${name}`)]) delete attributes[name];
+  if (failed && (id || ended["sidetrace.end"])) delete attributes["gen_ai.response.finish_reasons"];
   const match = { "gen_ai.request.model": model, "http.request.resend_count": resent || null };
   say(`${operation} ${model}`, match, attributes, { failed, tools, present: streamed && served ? FIRST : [] });
 }
@@ -226,7 +228,9 @@ async function mcp() {
       const code = answer?.error ? String(answer.error.code) : null;
       const wrong = Boolean(answer?.result?.isError), number = id === undefined ? null : String(id);
       const name = ["tools/call", "prompts/get"].includes(method) ? params.name : null;
-      const match = { ...(sse ? { "server.address": host, "server.port": port } : { "url.full": url }), "mcp.method.name": method, "jsonrpc.request.id": number };
+      // What the server asks is no exchange of its own.
+      const where = !ours ? { "client.address": host, "client.port": port, ...(sse ? {} : { "mcp.session.id": session }) } : sse ? { "server.address": host, "server.port": port } : { "url.full": url };
+      const match = { ...where, "mcp.method.name": method, "jsonrpc.request.id": number };
       const attributes = ours ? {
         "mcp.method.name": method, "jsonrpc.request.id": number, "gen_ai.tool.name": method === "tools/call" ? name : null, "gen_ai.prompt.name": method === "prompts/get" ? name : null,
         "gen_ai.operation.name": method === "tools/call" ? "execute_tool" : null, "mcp.resource.uri": params?.uri, "rpc.status_code": code, "error.type": code ?? (wrong ? "tool_error" : null),
