@@ -22,7 +22,16 @@ fn what_openais_libraries_say_of_their_calls_is_what_the_spans_say() {
 fn what_the_libraries_of_anthropic_google_and_ollama_say_is_what_the_spans_say() {
     let [anthropic, gemini, ollama] = ["anthropic", "gemini", "ollama"].map(|kind| format!("{kind}_calls.py"));
     let old = python_of("venv-old", &anthropic);
-    play("providers", &[python_of("venv", &anthropic), old, python_of("venv", &gemini), python_of("venv", &ollama), node("anthropic")]);
+    play(
+        "providers",
+        &[
+            python_of("venv", &anthropic),
+            old,
+            python_of("venv", &gemini),
+            python_of("venv", &ollama),
+            node("anthropic"),
+        ],
+    );
 }
 
 #[test]
