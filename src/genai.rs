@@ -161,7 +161,7 @@ pub(crate) trait Format: Debug + Send {
     fn finish(&mut self, _complete: bool, _: &mut Facts) {}
 
     /// What a rule may add to the request, if the request would have it.
-    fn wish(&self) -> Option<Wish> {
+    fn wish(&self, _: &Facts) -> Option<Wish> {
         None
     }
 
@@ -311,7 +311,8 @@ impl Inspection {
 
     /// Whether [`Inspection::rewritten`] is to be asked, once the request has ended.
     pub fn rewrites(&self) -> bool {
-        match self.format.wish() {
+        let wish = self.facts.as_ref().and_then(|facts| self.format.wish(facts));
+        match wish {
             Some(Wish::Usage) => self.asks_usage,
             Some(Wish::Meta) => self.writes_meta,
             None => false,
@@ -320,7 +321,8 @@ impl Inspection {
 
     /// The body to send in place of the one that was held, decoded of its transfer coding: where a rule asks for it.
     pub fn rewritten(&mut self, body: &[u8], placement: &Placement) -> Option<Vec<u8>> {
-        let (wish, facts) = (self.format.wish()?, self.facts.as_mut()?);
+        let facts = self.facts.as_mut()?;
+        let wish = self.format.wish(facts)?;
         match wish {
             Wish::Usage if self.asks_usage => {
                 let body = splice::asking_for_usage(body)?;

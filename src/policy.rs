@@ -281,8 +281,8 @@ impl Policy {
     /// Asks for usage everywhere.
     pub(crate) fn asking_for_usage() -> Self {
         let mut rules = Rules::default();
-        rules.genai.ask_usage.push(crate::config::rules::Switch { matcher: Matcher::default(), on: true });
-        Self { rules }
+        rules.genai.ask_usage.push(Switch { matcher: Matcher::default(), on: true });
+        Self::new(rules)
     }
 }
 

@@ -454,7 +454,8 @@ impl Usage {
 
 /// A copy that cannot grow a span without bound.
 pub(crate) fn bounded(text: &str) -> String {
-    text.get(..text.floor_char_boundary(MAX_TEXT)).unwrap_or_default().to_owned()
+    let end = (0..=text.len().min(MAX_TEXT)).rev().find(|end| text.is_char_boundary(*end));
+    text.get(..end.unwrap_or(0)).unwrap_or_default().to_owned()
 }
 
 /// Bytes of one attribute that is a name or an id.
