@@ -25,8 +25,16 @@ struct Table {
     /// The same, the oldest first.
     ages: BTreeMap<u64, Digest>,
     next: u64,
-    /// Where answers to POSTs come by a stream of their own, and by how many.
-    streams: HashMap<Digest, usize>,
+    /// Where answers to POSTs come by a stream of their own.
+    streams: HashMap<Digest, Stream>,
+}
+
+#[derive(Default)]
+struct Stream {
+    /// How many bring answers to the same place.
+    open: usize,
+    /// The version of the protocol that was agreed on.
+    version: Option<Box<str>>,
 }
 
 struct Entry {
@@ -104,14 +112,21 @@ impl Settings {
             self.metrics.uninspected.inc(LOST);
             return None;
         }
-        *table.streams.entry(scope).or_default() += 1;
+        table.streams.entry(scope).or_default().open += 1;
         drop(table);
         Some(Listening { settings: self.clone(), scope })
     }
 
-    /// Whether answers to POSTs come by a stream.
-    pub(super) fn is_listened_to(&self, scope: Digest) -> bool {
-        self.parked.lock().streams.contains_key(&scope)
+    /// Whether answers to POSTs come by a stream, and which version of the protocol was agreed on there.
+    pub(super) fn listened(&self, scope: Digest) -> Option<Option<Box<str>>> {
+        self.parked.lock().streams.get(&scope).map(|stream| stream.version.clone())
+    }
+
+    /// A version was agreed on.
+    pub(super) fn agreed(&self, scope: Digest, version: &str) {
+        if let Some(stream) = self.parked.lock().streams.get_mut(&scope) {
+            stream.version = Some(version.into());
+        }
     }
 
     /// An answer has come. One that nobody waits for is none of ours.
@@ -318,9 +333,9 @@ impl Drop for Ticket {
 impl Drop for Listening {
     fn drop(&mut self) {
         let mut table = self.settings.parked.lock();
-        let left = table.streams.get_mut(&self.scope).map_or(0, |streams| {
-            *streams -= 1;
-            *streams
+        let left = table.streams.get_mut(&self.scope).map_or(0, |stream| {
+            stream.open -= 1;
+            stream.open
         });
         if left == 0 {
             table.streams.remove(&self.scope);

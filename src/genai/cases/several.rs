@@ -195,6 +195,62 @@ fn exchanges_that_belong_together_are_told_as_one() {
     assert!(wrong.is_empty(), "{} of {}:\n{}", wrong.len(), folders.len(), wrong.join("\n"));
 }
 
+/// A session of the transport of 2024-11-05, as `tests/it/genai/record.sh` recorded it: every POST is answered by the GET.
+#[test]
+fn what_is_recorded_of_a_session_whose_answers_come_by_a_stream_is_what_the_library_says() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/genai/mcp");
+    let read = |case: &str| {
+        let read = |kind| Message::read(&folder.join(format!("{RECORDED}{case}.{kind}")));
+        Exchange { request: read("request"), answer: read("answer"), inspection: None, span: None, said: 0 }
+    };
+    let mut posts = Vec::new();
+    for path in cases().iter().filter_map(|path| path.file_stem()) {
+        let case = path.to_string_lossy().into_owned();
+        if let Some(case) = case.strip_prefix(RECORDED).filter(|case| *case != "get") {
+            let post = read(case);
+            let body: Json = serde_json::from_slice(&post.request.body).unwrap();
+            posts.push((case.to_owned(), body, post));
+        }
+    }
+    let mut stage = Stage::new(Direction::Outbound, 100);
+    let mut get = read("get");
+    ["request", "head", "event"].iter().for_each(|what| stage.step("get", &mut get, what));
+    let events = String::from_utf8(get.answer.body.clone()).unwrap();
+    let events = events.split("\r\n\r\n").filter_map(|event| event.split_once("data: ")).skip(1);
+    for (_, said) in events {
+        let said: Json = serde_json::from_str(said).unwrap();
+        let answers = |body: &Json| body["id"] == said["id"] && body["method"].is_null() != said["method"].is_null();
+        let at = posts.iter().position(|(_, body, _)| !said["id"].is_null() && answers(body));
+        let mut post = at.map(|at| posts.remove(at));
+        let asked = !said["method"].is_null();
+        if asked {
+            stage.step("get", &mut get, "event");
+        }
+        if let Some((case, _, post)) = &mut post {
+            stage.step(case, post, "all");
+        }
+        if !asked {
+            stage.step("get", &mut get, "event");
+        }
+    }
+    stage.step("get", &mut get, "cancel");
+    let (spans, mut wrong, mut told) = (stage.spans(), Vec::new(), 0);
+    for span in &spans {
+        let case = span["exchange"].as_str().unwrap_or("inside");
+        if let Some(said) = said(&folder.join(format!("{RECORDED}{case}.request"))) {
+            told += 1;
+            wrong.extend(unlike(span, &said).into_iter().map(|what| format!("{case}: the library says {what}")));
+        }
+    }
+    let inside: Vec<_> = spans.iter().filter(|span| span["inside"] == "get").map(|span| &span["name"]).collect();
+    assert_eq!(inside, ["sampling/createMessage", "elicitation/create"]);
+    assert!(wrong.is_empty() && told > 12, "{told}: {}", wrong.join("\n"));
+    assert_eq!(stage.lost(), json!({}));
+}
+
+/// How the cases of that session are named.
+pub(super) const RECORDED: &str = "sse1-mcp1-";
+
 fn exchange(request: &str, answer: &str) -> Exchange {
     let message = |text: &str| {
         let (head, body) = text.split_once("\n\n").unwrap();

@@ -82,6 +82,8 @@ impl Mcp {
     fn say(&mut self, node: Node, facts: &mut Facts) {
         match Message::of(node, facts) {
             Some(Message::Request { id, method, params }) => {
+                let version = self.place.version().filter(|_| self.is_awaited() && &*method != "initialize");
+                facts.set_text(semconv::MCP_PROTOCOL_VERSION, version);
                 let called = Called::new(id, method, params, self.named || self.is_awaited(), facts);
                 self.place.hide_session(facts);
                 if let Some(id) = called.id.as_ref().filter(|_| self.is_awaited()) {
@@ -256,6 +258,9 @@ impl Format for Mcp {
     fn resolve(&mut self, answer: Answer, facts: &mut Facts) {
         if let Says::Call(called) = &mut self.says {
             called.answered(answer, facts);
+            if &*called.method == "initialize" {
+                self.place.agreed(facts);
+            }
         }
     }
 

@@ -27,7 +27,7 @@ pub(super) struct Place {
     path: Digest,
     folder: Box<str>,
     session: Option<Digest>,
-    /// The protocol's version by the header field.
+    /// The protocol's version.
     version: Option<Box<str>>,
     /// The session's id, if it has one that may be shown.
     session_id: Option<Box<str>>,
@@ -66,7 +66,9 @@ impl Place {
         };
         place.host = place.host_of(&named);
         place.path = place.path_of(place.host, request.path);
-        place.listened = settings.is_listened_to(place.path);
+        if let Some(version) = settings.listened(place.path) {
+            (place.listened, place.version) = (true, version);
+        }
         place
     }
 
@@ -90,6 +92,18 @@ impl Place {
     /// Whether a stream answers for this path.
     pub(super) fn is_listened_to(&self) -> bool {
         self.listened
+    }
+
+    /// The version by header fields, or as it was agreed on where header fields do not tell.
+    pub(super) fn version(&self) -> Option<&str> {
+        self.version.as_deref()
+    }
+
+    /// A version was agreed on, for all that go where this one went.
+    pub(super) fn agreed(&self, facts: &Facts) {
+        if let Some(version) = facts.text_of(semconv::MCP_PROTOCOL_VERSION) {
+            self.settings.agreed(self.path, version);
+        }
     }
 
     pub(super) fn captures(&self) -> bool {
