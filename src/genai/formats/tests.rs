@@ -89,7 +89,7 @@ fn is_known_again(echo: &Echo) {
 
 fn gemini(answers: &[Value], history: &[Value]) -> Echo {
     let user = json!({ "role": "user", "parts": [{ "text": "hi" }] });
-    let contents: Vec<_> = [&[user.clone()], history, &[user]].concat();
+    let contents: Vec<_> = [std::slice::from_ref(&user), history, std::slice::from_ref(&user)].concat();
     Echo {
         path: "/v1/models/m:streamGenerateContent",
         kind: "text/event-stream",
