@@ -2,16 +2,24 @@
 
 mod anthropic;
 mod bedrock;
+mod bedrock_agent;
 mod bedrock_converse;
+mod bedrock_invoke;
+#[cfg(test)]
+mod echoes;
 mod openai;
 mod openai_chat;
 mod openai_completions;
 mod openai_embeddings;
 mod openai_responses;
+mod retrieval;
 
 pub(crate) use anthropic::Anthropic;
+pub(crate) use bedrock_agent::BedrockAgent;
 pub(crate) use bedrock_converse::BedrockConverse;
+pub(crate) use bedrock_invoke::BedrockInvoke;
 pub(crate) use openai_chat::OpenAiChat;
 pub(crate) use openai_completions::OpenAiCompletions;
 pub(crate) use openai_embeddings::OpenAiEmbeddings;
 pub(crate) use openai_responses::{Fetch, OpenAiResponses};
+pub(crate) use retrieval::Retrieval;

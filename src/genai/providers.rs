@@ -7,7 +7,10 @@ use std::borrow::Cow;
 
 use percent_encoding::percent_decode_str;
 
-use super::formats::{Anthropic, BedrockConverse, Fetch, OpenAiChat, OpenAiCompletions, OpenAiEmbeddings, OpenAiResponses};
+use super::formats::{
+    Anthropic, BedrockAgent, BedrockConverse, BedrockInvoke, Fetch, OpenAiChat, OpenAiCompletions, OpenAiEmbeddings,
+    OpenAiResponses, Retrieval,
+};
 use super::{Format, Headers, Request};
 use crate::config::rules::ends_with_ignoring_case;
 use crate::net::Direction;
@@ -79,6 +82,7 @@ static LINES: &[Line] = &[
     line("POST", "/completions", |_| made(OpenAiCompletions::default(), "text_completion", "openai")),
     line("POST", "/responses", |_| made(OpenAiResponses::default(), "chat", "openai")),
     line("GET", "/responses/*", |route| made(Fetch::new(route), "fetch_response", "openai")),
+    line("POST", "/vector_stores/*/search", |route| made(Retrieval::openai(route), "retrieval", "openai")),
     line("POST", "/embeddings", |_| made(OpenAiEmbeddings::default(), "embeddings", "openai")),
     line("POST", "/v1/messages", |_| made(Anthropic::default(), "chat", "anthropic")),
     line("POST", "/models/*:rawPredict", |_| made(Anthropic::raw(), "chat", "anthropic").model(0)),
@@ -87,6 +91,14 @@ static LINES: &[Line] = &[
     line("POST", "/model/*/converse-stream", |_| {
         made(BedrockConverse::default(), "chat", "aws.bedrock").model(0).stream()
     }),
+    line("POST", "/model/*/invoke", |_| made(BedrockInvoke::default(), "chat", "aws.bedrock").model(0)),
+    line("POST", "/model/*/invoke-with-response-stream", |_| {
+        made(BedrockInvoke::default(), "chat", "aws.bedrock").model(0).stream()
+    }),
+    line("POST", "/agents/*/agentAliases/*/sessions/*/text", |route| {
+        made(BedrockAgent::new(route), "invoke_agent", "aws.bedrock")
+    }),
+    line("POST", "/knowledgebases/*/retrieve", |route| made(Retrieval::bedrock(route), "retrieval", "aws.bedrock")),
 ];
 
 const fn line(method: &'static str, path: &'static str, make: fn(&Route<'_>) -> Made) -> Line {

@@ -65,4 +65,3 @@ pub(super) fn stored_prompt(facts: &mut Facts) -> bool {
     facts.set_text(semconv::GEN_AI_PROMPT_VERSION, Some(&version));
     true
 }
-

@@ -26,7 +26,10 @@ impl Format for BedrockConverse {
             ("system", &Shape::array(&Shape::object(&[("text", &CONTENT), ("guardContent", &GUARDED)]))),
             ("inferenceConfig", &INFERENCE),
             ("additionalModelRequestFields", &ADDITIONAL),
-            ("outputConfig", &Shape::object(&[("textFormat", &Shape::object(&[("type", &SCALAR)])), ("effort", &SCALAR)])),
+            (
+                "outputConfig",
+                &Shape::object(&[("textFormat", &Shape::object(&[("type", &SCALAR)])), ("effort", &SCALAR)]),
+            ),
             ("toolConfig", &TOOLS),
             ("guardrailConfig", &Shape::object(&[("guardrailIdentifier", &SCALAR)])),
         ]);
@@ -54,8 +57,11 @@ impl Format for BedrockConverse {
                 facts.set_int(semconv::GEN_AI_REQUEST_TOP_K, inference.int("topK"));
             }
         }
-        let effort = [&["outputConfig", "effort"][..], &["additionalModelRequestFields", "output_config", "effort"],
-            &["additionalModelRequestFields", "reasoning_effort"]];
+        let effort = [
+            &["outputConfig", "effort"][..],
+            &["additionalModelRequestFields", "output_config", "effort"],
+            &["additionalModelRequestFields", "reasoning_effort"],
+        ];
         let effort = effort.into_iter().find_map(|path| body.at(path).and_then(Node::as_str));
         facts.set_text(semconv::GEN_AI_REQUEST_REASONING_LEVEL, effort);
         if body.at(&["outputConfig", "textFormat", "type"]).is_some_and(|kind| kind.as_str().is_some()) {
@@ -368,13 +374,10 @@ pub(super) static REASONING: Shape = Shape::object(&[("reasoningText", &Shape::o
 pub(super) static GUARDED: Shape = Shape::object(&[("text", &Shape::object(&[("text", &CONTENT)]))]);
 static CITED: Shape = Shape::object(&[("content", &Shape::array(&Shape::object(&[("text", &CONTENT)])))]);
 pub(super) static MEDIA: Shape = Shape::object(&[("format", &SCALAR), ("source", &SOURCE)]);
-static SOURCE: Shape = Shape::object(&[
-    ("bytes", &CONTENT),
-    ("text", &CONTENT),
-    ("s3Location", &Shape::object(&[("uri", &WHOLE)])),
-]);
+static SOURCE: Shape =
+    Shape::object(&[("bytes", &CONTENT), ("text", &CONTENT), ("s3Location", &Shape::object(&[("uri", &WHOLE)]))]);
 /// Only that it is there.
-static EMPTY: Shape = Shape::object(&[("", &SCALAR)]);
+pub(super) static EMPTY: Shape = Shape::object(&[("", &SCALAR)]);
 pub(super) static INFERENCE: Shape = Shape::object(&[
     ("maxTokens", &SCALAR),
     ("max_new_tokens", &SCALAR),
@@ -397,7 +400,7 @@ static OFFERED: Shape = Shape::object(&[("toolSpec", &NAMED), ("systemTool", &NA
 static NAMED: Shape = Shape::object(&[("name", &SCALAR)]);
 
 pub(super) static OUTPUT: Shape = Shape::object(&[("message", &MESSAGE)]);
-static USAGE: Shape = Shape::object(&[
+pub(super) static USAGE: Shape = Shape::object(&[
     ("inputTokens", &SCALAR),
     ("outputTokens", &SCALAR),
     ("cacheReadInputTokens", &SCALAR),
