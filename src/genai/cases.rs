@@ -139,22 +139,17 @@ fn unlike(span: &Json, said: &Json) -> Vec<String> {
         wrong.push(format!("the name {}, not {}", said["span"], span["name"]));
     }
     for (name, value) in said["attributes"].as_object().unwrap() {
-        let elsewhere =
-            ["server.", "http.", "network.", "url.", "sidetrace.end"].iter().any(|prefix| name.starts_with(prefix));
+        let elsewhere = ["server.", "http.", "network.", "url.", "sidetrace.end"].iter().any(|prefix| name.starts_with(prefix));
         let by_status = name == "error.type" && value.as_str().is_some_and(|code| code.parse::<u16>().is_ok());
         if !elsewhere && !by_status && span["attributes"][name] != *value {
             wrong.push(format!("{name}={value}, not {}", span["attributes"][name]));
         }
     }
-    let present =
-        said["present"].as_array().unwrap().iter().filter(|name| span["attributes"][name.as_str().unwrap()].is_null());
+    let present = said["present"].as_array().unwrap().iter().filter(|name| span["attributes"][name.as_str().unwrap()].is_null());
     wrong.extend(present.map(|name| format!("{name} is there")));
     for tool in said["tools"].as_array().into_iter().flatten() {
         let issued = span["evidence"]["issued"].as_array().into_iter().flatten();
-        if !issued
-            .clone()
-            .any(|call| call["name"] == tool["name"] && (tool["id"].is_null() || call["id"] == tool["id"]))
-        {
+        if !issued.clone().any(|call| call["name"] == tool["name"] && (tool["id"].is_null() || call["id"] == tool["id"])) {
             wrong.push(format!("a call of {tool}, not {:?}", issued.collect::<Vec<_>>()));
         }
     }

@@ -1,4 +1,5 @@
 //! What a model said, in a stream or whole, and the same as it stands in the next request: one digest.
+#![allow(clippy::indexing_slicing, reason = "no part of the program")]
 
 use serde_json::{Value, json};
 
