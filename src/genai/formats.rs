@@ -2,7 +2,9 @@
 
 mod anthropic;
 mod bedrock;
+mod bedrock_agent;
 mod bedrock_converse;
+mod bedrock_invoke;
 mod cohere;
 mod gemini;
 mod gemini_embed;
@@ -14,9 +16,12 @@ mod openai_chat;
 mod openai_completions;
 mod openai_embeddings;
 mod openai_responses;
+mod retrieval;
 
 pub(crate) use anthropic::Anthropic;
+pub(crate) use bedrock_agent::BedrockAgent;
 pub(crate) use bedrock_converse::BedrockConverse;
+pub(crate) use bedrock_invoke::BedrockInvoke;
 pub(crate) use cohere::{Cohere, CohereEmbed};
 pub(crate) use gemini::Gemini;
 pub(crate) use gemini_embed::GeminiEmbed;
@@ -27,6 +32,9 @@ pub(crate) use openai_chat::OpenAiChat;
 pub(crate) use openai_completions::OpenAiCompletions;
 pub(crate) use openai_embeddings::OpenAiEmbeddings;
 pub(crate) use openai_responses::{Fetch, OpenAiResponses};
+pub(crate) use retrieval::Retrieval;
 
+#[cfg(test)]
+mod echoes;
 #[cfg(test)]
 mod tests;

@@ -9,8 +9,8 @@ use std::sync::Arc;
 use percent_encoding::percent_decode_str;
 
 use super::formats::{
-    Anthropic, BedrockConverse, Cohere, CohereEmbed, Fetch, Gemini, GeminiEmbed, Mcp, McpListen, Ollama, OllamaEmbed,
-    OpenAiChat, OpenAiCompletions, OpenAiEmbeddings, OpenAiResponses,
+    Anthropic, BedrockAgent, BedrockConverse, BedrockInvoke, Cohere, CohereEmbed, Fetch, Gemini, GeminiEmbed, Mcp,
+    McpListen, Ollama, OllamaEmbed, OpenAiChat, OpenAiCompletions, OpenAiEmbeddings, OpenAiResponses, Retrieval,
 };
 use super::{Format, Headers, Request, Settings};
 use crate::config::rules::ends_with_ignoring_case;
@@ -89,6 +89,7 @@ static LINES: &[Line] = &[
         Some("ollama") => made(OllamaEmbed::default(), "embeddings", "ollama"),
         _ => made(OpenAiEmbeddings::default(), "embeddings", "openai"),
     }),
+    line("POST", "/vector_stores/*/search", |route| made(Retrieval::openai(route), "retrieval", "openai")),
     line("POST", "/embeddings", |_| made(OpenAiEmbeddings::default(), "embeddings", "openai")),
     line("POST", "/v1/messages", |_| made(Anthropic::default(), "chat", "anthropic")),
     line("POST", "/models/*:rawPredict", |_| made(Anthropic::raw(), "chat", "anthropic").model(0)),
@@ -110,6 +111,14 @@ static LINES: &[Line] = &[
     line("POST", "/model/*/converse-stream", |_| {
         made(BedrockConverse::default(), "chat", "aws.bedrock").model(0).stream()
     }),
+    line("POST", "/model/*/invoke", |_| made(BedrockInvoke::default(), "chat", "aws.bedrock").model(0)),
+    line("POST", "/model/*/invoke-with-response-stream", |_| {
+        made(BedrockInvoke::default(), "chat", "aws.bedrock").model(0).stream()
+    }),
+    line("POST", "/agents/*/agentAliases/*/sessions/*/text", |route| {
+        made(BedrockAgent::new(route), "invoke_agent", "aws.bedrock")
+    }),
+    line("POST", "/knowledgebases/*/retrieve", |route| made(Retrieval::bedrock(route), "retrieval", "aws.bedrock")),
 ];
 
 const fn line(method: &'static str, path: &'static str, make: fn(&Route<'_>) -> Made) -> Line {

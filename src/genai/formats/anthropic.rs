@@ -383,7 +383,7 @@ fn finish_reason(reason: &str) -> String {
 pub(super) static MESSAGE: Shape = Shape::object(&[("role", &SCALAR), ("content", &BLOCKS)]);
 pub(super) static SYSTEM: Shape =
     Shape::text_or(Keep::Content, &Shape::object(&[("type", &SCALAR), ("text", &CONTENT)]));
-static BLOCKS: Shape = Shape::text_or(Keep::Content, &BLOCK);
+pub(super) static BLOCKS: Shape = Shape::text_or(Keep::Content, &BLOCK);
 static BLOCK: Shape = Shape::object(&[
     ("type", &SCALAR),
     ("id", &SCALAR),
@@ -416,7 +416,7 @@ pub(super) static SOURCE: Shape = Shape {
     ])
 };
 static TOOL: Shape = Shape::object(&[("type", &SCALAR), ("name", &SCALAR)]);
-static TYPED: Shape = Shape::object(&[("type", &SCALAR)]);
+pub(super) static TYPED: Shape = Shape::object(&[("type", &SCALAR)]);
 pub(super) static OUTPUT_CONFIG: Shape = Shape::object(&[("effort", &SCALAR), ("format", &TYPED)]);
 pub(super) static METADATA: Shape = Shape::object(&[("user_id", &SCALAR)]);
 pub(super) static NAMED: Shape = Shape { text: Keep::Short, ..Shape::object(&[("id", &SCALAR)]) };

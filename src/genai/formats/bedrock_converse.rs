@@ -377,7 +377,7 @@ pub(super) static MEDIA: Shape = Shape::object(&[("format", &SCALAR), ("source",
 static SOURCE: Shape =
     Shape::object(&[("bytes", &CONTENT), ("text", &CONTENT), ("s3Location", &Shape::object(&[("uri", &WHOLE)]))]);
 /// Only that it is there.
-static EMPTY: Shape = Shape::object(&[("", &SCALAR)]);
+pub(super) static EMPTY: Shape = Shape::object(&[("", &SCALAR)]);
 pub(super) static INFERENCE: Shape = Shape::object(&[
     ("maxTokens", &SCALAR),
     ("max_new_tokens", &SCALAR),
@@ -400,7 +400,7 @@ static OFFERED: Shape = Shape::object(&[("toolSpec", &NAMED), ("systemTool", &NA
 static NAMED: Shape = Shape::object(&[("name", &SCALAR)]);
 
 pub(super) static OUTPUT: Shape = Shape::object(&[("message", &MESSAGE)]);
-static USAGE: Shape = Shape::object(&[
+pub(super) static USAGE: Shape = Shape::object(&[
     ("inputTokens", &SCALAR),
     ("outputTokens", &SCALAR),
     ("cacheReadInputTokens", &SCALAR),

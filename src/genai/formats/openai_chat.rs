@@ -184,7 +184,7 @@ fn read_arguments(mut called: Node, id: Option<&str>, (choice, place): (u64, u64
 }
 
 /// A message of the request.
-fn message(mut item: Node, facts: &Facts) -> Message {
+pub(super) fn message(mut item: Node, facts: &Facts) -> Message {
     let role = match item.str("role").unwrap_or_default() {
         "system" | "developer" => Role::System,
         "user" => Role::User,
@@ -220,7 +220,7 @@ fn message(mut item: Node, facts: &Facts) -> Message {
     message
 }
 
-static MESSAGE: Shape = Shape::object(&[
+pub(super) static MESSAGE: Shape = Shape::object(&[
     ("role", &SCALAR),
     ("name", &SCALAR),
     ("content", &REQUEST_CONTENT),
@@ -232,7 +232,7 @@ static MESSAGE: Shape = Shape::object(&[
     ("function_call", &CALLED),
 ]);
 /// A call of a tool; `arguments` is an object at Mistral's.
-static CALL: Shape = Shape::object(&[
+pub(super) static CALL: Shape = Shape::object(&[
     ("id", &SCALAR),
     ("index", &SCALAR),
     ("type", &SCALAR),
@@ -242,7 +242,7 @@ static CALL: Shape = Shape::object(&[
 static CALLED: Shape = Shape::object(&[("name", &SCALAR), ("arguments", &openai::ARGUMENTS), ("input", &WHOLE)]);
 static CHOICE: Shape =
     Shape::object(&[("index", &SCALAR), ("finish_reason", &SCALAR), ("delta", &DELTA), ("message", &MESSAGE)]);
-static DELTA: Shape = Shape::object(&[
+pub(super) static DELTA: Shape = Shape::object(&[
     ("content", &Shape::text_or(Keep::Whole, &Shape::object(&[("text", &WHOLE), ("thinking", &openai::THINKING)]))),
     ("refusal", &WHOLE),
     ("reasoning_content", &WHOLE),
