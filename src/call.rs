@@ -24,8 +24,8 @@ pub struct Evidence {
     pub answered: Vec<Box<str>>,
     /// Tool calls that the answer asks for.
     pub issued: Vec<ToolCall>,
-    /// The answer as it would stand among a next request's messages.
-    pub reply: Option<Digest>,
+    /// The answer as it would stand among a next request's messages: one, or one for each of its items.
+    pub reply: Vec<Digest>,
     /// The answer's own id.
     pub response_id: Option<Box<str>>,
     /// The answer that this request continues.

@@ -146,6 +146,18 @@ pub enum Capture {
     SpanAndEvent,
 }
 
+impl Capture {
+    /// Whether content goes into span attributes.
+    pub fn has_spans(self) -> bool {
+        matches!(self, Capture::SpanOnly | Capture::SpanAndEvent)
+    }
+
+    /// Whether content goes into events.
+    pub fn has_events(self) -> bool {
+        matches!(self, Capture::EventOnly | Capture::SpanAndEvent)
+    }
+}
+
 /// Generations of GenAI metric names.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum MetricNames {

@@ -6,10 +6,12 @@
 //! A body is decoded ([`encoding`]), cut into documents ([`frames`]), read as JSON of which only what a [`Format`] names is kept
 //! ([`json`]), and told to the [`Facts`]. A new format is a file and a line in [`providers`].
 
-#![deny(clippy::indexing_slicing, clippy::string_slice)]
+#![cfg_attr(not(test), deny(clippy::indexing_slicing, clippy::string_slice))]
 
 #[cfg(test)]
 mod cases;
+#[allow(dead_code, reason = "conclude writes with it")]
+mod content;
 mod encoding;
 mod facts;
 mod formats;
@@ -30,6 +32,7 @@ use std::time::Instant;
 
 use opentelemetry::Value;
 
+use self::content::Writer;
 use self::facts::Facts;
 use self::formats::Answer;
 use self::item::Key;
@@ -158,7 +161,7 @@ pub(crate) trait Format: Debug + Send {
     fn finish(&mut self, _complete: bool, _: &mut Facts) {}
 
     /// What a rule may add to the request, if the request would have it.
-    fn wish(&self) -> Option<Wish> {
+    fn wish(&self, _: &Facts) -> Option<Wish> {
         None
     }
 
@@ -190,7 +193,7 @@ impl Headers<'_> {
 /// What is to be read of a call's bodies, if anything.
 pub fn recognise<H: Carrier>(
     settings: &Arc<Settings>,
-    policy: &Policy,
+    policy: &Arc<Policy>,
     request: &Request<'_, H>,
 ) -> Option<Box<Inspection>> {
     let found = providers::recognise(settings, policy, request)?;
@@ -215,6 +218,8 @@ pub fn recognise<H: Carrier>(
     let request = Reading::new(encodings, What::Request, None, format.request_shape(), facts.limit, settings.key);
     Some(Box::new(Inspection {
         settings: settings.clone(),
+        policy: policy.clone(),
+        sealed: None,
         holds: found.holds,
         format,
         facts: Some(facts),
@@ -239,6 +244,9 @@ fn lookup<H: Carrier>(headers: &H) -> impl Fn(&str) -> Option<String> {
 #[derive(Debug)]
 pub struct Inspection {
     settings: Arc<Settings>,
+    policy: Arc<Policy>,
+    /// What had been found when the call ended.
+    sealed: Option<Evidence>,
     holds: bool,
     format: Box<dyn Format>,
     /// Taken by the conclusion.
@@ -301,9 +309,20 @@ impl Inspection {
         self.format.placed(span);
     }
 
+    /// Whether [`Inspection::rewritten`] is to be asked, once the request has ended.
+    pub fn rewrites(&self) -> bool {
+        let wish = self.facts.as_ref().and_then(|facts| self.format.wish(facts));
+        match wish {
+            Some(Wish::Usage) => self.asks_usage,
+            Some(Wish::Meta) => self.writes_meta,
+            None => false,
+        }
+    }
+
     /// The body to send in place of the one that was held, decoded of its transfer coding: where a rule asks for it.
     pub fn rewritten(&mut self, body: &[u8], placement: &Placement) -> Option<Vec<u8>> {
-        let (wish, facts) = (self.format.wish()?, self.facts.as_mut()?);
+        let facts = self.facts.as_mut()?;
+        let wish = self.format.wish(facts)?;
         match wish {
             Wish::Usage if self.asks_usage => {
                 let body = splice::asking_for_usage(body)?;
@@ -367,6 +386,8 @@ impl Inspection {
     pub fn answer(&mut self, bytes: &[u8], now: Instant) {
         let (Some(reading), Some(facts)) = (&mut self.answer, &mut self.facts) else { return };
         let fed = reading.feed(bytes, &mut *self.format, facts);
+        // Before the bytes go on: whoever acts on a tool call finds it known.
+        facts.reply.issued(&mut facts.evidence);
         if std::mem::take(&mut facts.chunk) {
             self.times.chunk(now);
         }
@@ -394,14 +415,15 @@ impl Inspection {
 
     /// How the call ended, if its exchange ended like this: a client may leave once it has its answer.
     pub fn end(&self, end: End) -> End {
-        if end == End::Cancelled && self.format.is_answered() { End::Complete } else { end }
+        let answered = || self.format.is_answered() || self.facts.as_ref().is_some_and(|facts| facts.ended);
+        if end == End::Cancelled && answered() { End::Complete } else { end }
     }
 
     /// The call has ended: its span learns what was found. `end`: of the exchange.
     pub fn conclude(&mut self, end: End, span: &mut Span) {
         self.read_rest(end);
-        let Some(mut facts) = self.facts.take() else { return };
         let end = self.end(end);
+        let Some(mut facts) = self.facts.take() else { return };
         // A document may come in chunks, too: Gemini's array.
         let streamed = self.streamed || self.times.first.is_some();
         self.format.finish(end == End::Complete, &mut facts);
@@ -424,7 +446,49 @@ impl Inspection {
         if let Some(why) = self.incomplete {
             facts.set(semconv::SIDETRACE_INSPECTION_INCOMPLETE, why);
         }
+        facts.seal();
+        let model = facts.response_model.as_ref().or(facts.model.as_ref());
+        let price = model.and_then(|model| self.policy.price(facts.provider.as_deref(), model));
+        if let Some(cost) = price.and_then(|price| facts.cost(price)) {
+            facts.set(semconv::SIDETRACE_COST, cost);
+        }
+        self.sealed = Some(std::mem::take(&mut facts.evidence));
+        self.write_content(&mut facts, span);
         write(facts, streamed, span);
+    }
+
+    /// What was said, where it is captured: redacted, before anything else sees it.
+    fn write_content(&self, facts: &mut Facts, span: &mut Span) {
+        let redact = |words: &mut Option<Box<str>>| {
+            if let Some(words) = words {
+                *words = self.policy.redaction().text(words).into();
+            }
+        };
+        redact(&mut facts.message);
+        if let Some(failure) = &mut facts.error {
+            redact(&mut failure.message);
+        }
+        let Some(content) = facts.content.take() else { return };
+        let writer = Writer::new(self.policy.redaction(), self.settings.genai.max_content);
+        let output = facts.reply.take_messages();
+        let written = [
+            (semconv::GEN_AI_SYSTEM_INSTRUCTIONS, (!content.system.is_empty()).then(|| writer.system(&content.system))),
+            (semconv::GEN_AI_INPUT_MESSAGES, (!content.input.is_empty()).then(|| writer.input(&content.input))),
+            (semconv::GEN_AI_OUTPUT_MESSAGES, (!output.is_empty()).then(|| writer.output(&output))),
+            (semconv::GEN_AI_TOOL_DEFINITIONS, (!content.tools.is_empty()).then(|| writer.tools(&content.tools))),
+            (semconv::GEN_AI_TOOL_CALL_ARGUMENTS, content.arguments.as_ref().map(|text| writer.value(text))),
+            (semconv::GEN_AI_TOOL_CALL_RESULT, content.result.as_ref().map(|text| writer.value(text))),
+        ];
+        let capture = self.settings.genai.capture;
+        for (name, text) in written {
+            let Some(text) = text else { continue };
+            if capture.has_events() {
+                span.content.get_or_insert_default().push((name, text.as_str().into()));
+            }
+            if capture.has_spans() {
+                span.push(name, text);
+            }
+        }
     }
 
     /// The answer came by another exchange.
@@ -520,4 +584,4 @@ fn write(mut facts: Box<Facts>, streamed: bool, span: &mut Span) {
 /// What an inspection may hold without asking again.
 const BASE: usize = 16 * 1024;
 /// What providers call the id that their support asks for.
-const REQUEST_IDS: [&str; 4] = ["x-request-id", "request-id", "x-amzn-requestid", "apim-request-id"];
+const REQUEST_IDS: [&str; 4] = ["x-amzn-requestid", "x-request-id", "request-id", "apim-request-id"];

@@ -16,7 +16,8 @@
 //!
 //! # The life of a span
 //! A [`trace::ActiveSpan`] is sent to the [`trace::SpanSink`] when its last handle drops, however the call ended. On a
-//! thread of its own [`pipeline`] takes what has gathered, turns it into [`otlp`] and hands batches to [`exporters`].
+//! thread of its own [`pipeline`] takes what has gathered, counts it in the agent's metrics ([`pipeline::CallMetrics`]), turns
+//! it into [`otlp`] and hands batches to [`exporters`]; the metrics follow in their own time.
 //! What waits on the way is lent its bytes by the [`budget::Budget`]. What is lost is counted in [`telemetry::Metrics`], by
 //! stage and reason, and [`admin`] shows it.
 

@@ -277,4 +277,14 @@ const PROBES: [&str; 6] = [
 const GRPC_HEALTH: &str = "/grpc.health.v1.Health/";
 
 #[cfg(test)]
+impl Policy {
+    /// Asks for usage everywhere.
+    pub(crate) fn asking_for_usage() -> Self {
+        let mut rules = Rules::default();
+        rules.genai.ask_usage.push(Switch { matcher: Matcher::default(), on: true });
+        Self::new(rules)
+    }
+}
+
+#[cfg(test)]
 mod tests;

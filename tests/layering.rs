@@ -102,7 +102,7 @@ fn only_the_assembly_reads_the_environment_and_only_semconv_spells_attribute_nam
     let mut wrong = Vec::new();
     for (file, text) in sources() {
         let name = file.display().to_string();
-        if name.ends_with("/tests.rs") {
+        if ["/tests.rs", "genai/cases.rs", "genai/cases/several.rs"].iter().any(|tests| name.ends_with(tests)) {
             continue;
         }
         let program = code(&text);

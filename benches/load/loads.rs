@@ -8,7 +8,7 @@ use super::origins::CROWD;
 use super::peers::{Peer, Protocol};
 use super::report::{Column, Figures};
 use super::world::{ADDRESS, Agent, HTTP1, HTTP2};
-use super::{clients, open_loop, origins, sse, tls};
+use super::{clients, observed, open_loop, origins, sse, tls};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Load {
@@ -31,6 +31,11 @@ pub(crate) enum Load {
     TlsIdle,
     TlsNames,
     RoundTrips,
+    ChatStream,
+    MessagesStream,
+    JsonLong,
+    JsonSniff,
+    Held,
 }
 
 /// What a run did.
@@ -52,7 +57,7 @@ pub(crate) struct Measured {
 }
 
 impl Load {
-    pub(crate) const ALL: [Self; 19] = [
+    pub(crate) const ALL: [Self; 24] = [
         Self::KeepAlive,
         Self::NewConnections,
         Self::H2c,
@@ -72,6 +77,11 @@ impl Load {
         Self::TlsIdle,
         Self::TlsNames,
         Self::RoundTrips,
+        Self::ChatStream,
+        Self::MessagesStream,
+        Self::JsonLong,
+        Self::JsonSniff,
+        Self::Held,
     ];
 
     pub(crate) fn name(self) -> &'static str {
@@ -95,6 +105,11 @@ impl Load {
             Self::TlsIdle => "tls-idle",
             Self::TlsNames => "tls-names",
             Self::RoundTrips => "round-trips",
+            Self::ChatStream => "chat-stream",
+            Self::MessagesStream => "messages-stream",
+            Self::JsonLong => "json-1m",
+            Self::JsonSniff => "json-sniff",
+            Self::Held => "held",
         }
     }
 
@@ -135,6 +150,17 @@ impl Load {
             Self::RoundTrips => {
                 "TLS, time from connect to answer in round trips of 20 ms between proxy and server (own client and origin)"
             }
+            Self::ChatStream => {
+                "OpenAI chat completions streamed in 500 events, 10 at a time, an event each ms: recognised and not"
+            }
+            Self::MessagesStream => {
+                "Anthropic messages streamed in 500 events, 10 at a time, an event each ms: recognised and not"
+            }
+            Self::JsonLong => "Chat completions with a history of 1 MiB, one after the other: recognised and not",
+            Self::JsonSniff => "Other JSON, 1 KiB and 100 KiB: looked at for JSON-RPC and not",
+            Self::Held => {
+                "Chat completions of 100 KiB, in 10 pieces 5 ms apart: last byte sent to all at the server, held and not"
+            }
         }
     }
 
@@ -146,6 +172,7 @@ impl Load {
             Self::Sse => "chunk",
             Self::Idle | Self::IdleInTurn | Self::TlsIdle | Self::RoundTrips => "connection",
             Self::TlsNames => "name",
+            Self::ChatStream | Self::MessagesStream => "stream",
             _ => "request",
         }
     }
@@ -159,6 +186,10 @@ impl Load {
             Self::RoundTrips => Column("tls13_cold_rtt", "TLS 1.3, first to a name", 2),
             Self::Sse => Column("cpu_us", "proxy CPU us/chunk", 1),
             Self::GrpcStream => Column("cpu_us", "proxy CPU us/message", 1),
+            Self::ChatStream | Self::MessagesStream => Column("x_plain", "x CPU unobserved", 2),
+            Self::JsonLong => Column("extra_ms", "extra CPU ms/request", 2),
+            Self::JsonSniff => Column("extra_us", "extra CPU us/1 KiB", 1),
+            Self::Held => Column("extra_p50_us", "extra p50 us", 0),
             _ => Column("cpu_us", "proxy CPU us/request", 1),
         }
     }
@@ -203,6 +234,29 @@ impl Load {
                 Column("resumed_percent", "resumed %", 0),
                 Column("upstream_resumed_percent", "upstr. res. %", 0),
             ],
+            Self::ChatStream | Self::MessagesStream => &[
+                Column("cpu_us", "CPU us/stream", 0),
+                Column("plain_us", "unobserved", 0),
+                Column("reads", "reads/stream", 0),
+            ],
+            Self::JsonLong => &[Column("cpu_us", "CPU us/request", 0), Column("plain_us", "unobserved", 0)],
+            Self::JsonSniff => &[
+                Column("cpu_us", "CPU us/1 KiB", 1),
+                Column("plain_us", "unobserved", 1),
+                Column("large_extra_us", "extra/100 KiB", 1),
+                Column("large_cpu_us", "CPU/100 KiB", 1),
+                Column("large_plain_us", "unobserved", 1),
+            ],
+            Self::Held => &[
+                Column("p50_us", "held p50 us", 0),
+                Column("p90_us", "p90", 0),
+                Column("p99_us", "p99", 0),
+                Column("plain_p50_us", "not p50 us", 0),
+                Column("plain_p90_us", "p90", 0),
+                Column("plain_p99_us", "p99", 0),
+                Column("head_p50_us", "held head p50", 0),
+                Column("plain_head_p50_us", "not head p50", 0),
+            ],
             _ => &[Column("user_us", "of it user", 1), Column("rate", "/s", 0)],
         }
     }
@@ -227,6 +281,8 @@ impl Load {
     pub(crate) fn measures(self, peer: Peer, round: usize) -> bool {
         let tls = self.protocol() == Protocol::Tls;
         match peer {
+            // Who reads nothing shows what the measurement itself makes of two paths.
+            _ if self.compares_paths() => matches!(peer, Peer::Relay | Peer::SidecarOff | Peer::SidecarOn),
             Peer::HaproxyHttp => !tls,
             Peer::Mitmproxy => matches!(self, Self::TlsKeepAlive | Self::TlsNewConnections) && round == 1,
             Peer::SidecarOff | Peer::SidecarOn => true,
@@ -234,6 +290,11 @@ impl Load {
             // Its certificate is the same for every name, and it has an upstream connection before it is asked again.
             Peer::EnvoyOff | Peer::EnvoyOn => !matches!(self, Self::TlsNames | Self::RoundTrips),
         }
+    }
+
+    /// Whether its figures compare two paths through one peer, not peers with each other.
+    pub(crate) fn compares_paths(self) -> bool {
+        matches!(self, Self::ChatStream | Self::MessagesStream | Self::JsonLong | Self::JsonSniff | Self::Held)
     }
 
     pub(crate) fn run(self, agent: &Agent<'_>, proxy: Option<u32>, seconds: u32) -> Done {
@@ -257,6 +318,7 @@ impl Load {
                 let (messages, calls) = agent.netns.enter(move || clients::ping_pong(4, 8, seconds));
                 Measured { units: messages, calls, cut: 0 }
             }),
+            other if other.compares_paths() => observed::run(other, agent, proxy, seconds),
             other => tls::run(other, agent, proxy, seconds),
         }
     }

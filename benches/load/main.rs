@@ -20,7 +20,10 @@
 //! `ms_per_gib`, `rss_before_kib`, `rss_after_kib`, `kib_per_connection`, `pss_kib_per_connection`, `kib_per_name`,
 //! `pss_kib_per_name`, `writes`, `reads`; under TLS `resumed_percent` (of the client's connections),
 //! `upstream_handshakes` (of the origin, for a call), `upstream_resumed_percent` (of those), `tls13_cold_rtt` …
-//! `tls12_warm_rtt` (round trips).
+//! `tls12_warm_rtt` (round trips). Where two paths are compared, `cpu_us` and `p50_us` … are of the one that is recognised,
+//! `plain_us` and `plain_p50_us` … of the other, `x_plain` is the first to the second, `extra_us`, `extra_ms` and
+//! `extra_p50_us` the first less the second; `large_` is of the larger body, `head_p50_us` from a request's first byte to the
+//! server's having its head.
 #![allow(missing_docs, clippy::unwrap_used, reason = "a bench that fails here says where")]
 
 #[path = "../../tests/it"]
@@ -33,6 +36,7 @@ mod clients;
 mod cost;
 mod envoy;
 mod loads;
+mod observed;
 mod open_loop;
 mod origins;
 mod peers;

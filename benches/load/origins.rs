@@ -18,8 +18,8 @@ use tokio::net::TcpListener as AsyncListener;
 use tokio::sync::Barrier;
 
 use super::it::support::Netns;
-use super::sse;
 use super::world::ADDRESS;
+use super::{observed, sse};
 
 /// gRPC: `/bench.Bench/Unary` answers a message with a message, `/bench.Bench/Echo` each message with itself.
 pub(crate) const GRPC: u16 = 8082;
@@ -43,6 +43,8 @@ impl Origins {
         let (grpc, upload, sink, events) = (bind(GRPC), bind(UPLOAD), bind(SINK), bind(sse::PORT));
         let crowded = bind(CROWDED);
         std::thread::spawn(move || sse::serve(events));
+        let models = bind(observed::origin::PORT);
+        std::thread::spawn(move || observed::origin::serve(models));
         let counted = spans.clone();
         std::thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();

@@ -104,6 +104,9 @@ impl Report {
     /// Of the load's key figure, round by round, then the median: within a round two peers ran on the same machine, seconds
     /// apart; from round to round a virtual machine may run at another speed.
     fn ratio(&self, load: Load, peer: Peer, to: Peer) -> Option<f64> {
+        if load.compares_paths() {
+            return None;
+        }
         let of = |peer| self.rows.iter().find(|row| (row.0, row.1) == (load, peer)).map(|row| &row.2);
         let key = load.key().0;
         let pairs = of(peer)?.iter().zip(of(to)?);
@@ -116,6 +119,9 @@ impl Report {
     fn compared(&self, load: Load) -> Vec<(Peer, &'static str)> {
         if load == Load::RoundTrips {
             return vec![(Peer::Direct, "x direct"), (Peer::Relay, "x relay")];
+        }
+        if load.compares_paths() {
+            return Vec::new();
         }
         let mut all = vec![(Peer::Relay, "x relay"), (Peer::EnvoyOn, "x Envoy")];
         if self.rows.iter().any(|row| (row.0, row.1) == (load, Peer::Mitmproxy)) {

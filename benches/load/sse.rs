@@ -83,7 +83,7 @@ fn answer(mut stream: TcpStream) -> std::io::Result<()> {
 }
 
 /// One clock for both ends: they are threads of one process.
-fn nanos() -> u64 {
+pub(crate) fn nanos() -> u64 {
     static START: OnceLock<Instant> = OnceLock::new();
     u64::try_from(START.get_or_init(Instant::now).elapsed().as_nanos()).unwrap()
 }

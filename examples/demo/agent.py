@@ -1,11 +1,17 @@
-"""The agent, in Python: an ordinary program that makes HTTP and gRPC calls. Nothing in it knows of tracing."""
+"""The agent, in Python: an ordinary program that asks a model, calls tools, and makes HTTP and gRPC calls. Nothing in it knows of
+tracing."""
+import json
+
 import grpc
 import requests
+from openai import OpenAI
 
-PLANNER, TOOLS, WEATHER = "http://planner.demo:7000", "http://tools.demo", "weather.demo:50051"
+MODEL, PLANNER, TOOLS, WEATHER = "http://llm.demo:8000/v1", "http://planner.demo:7000", "http://tools.demo", "weather.demo:50051"
 
 
 def main():
+    print(f"  model      {ask('What is the weather in Lisbon?')}")
+
     plan = requests.post(f"{PLANNER}/plan/lisbon", json={"days": 1}, timeout=10).json()
     print(f"  planner    a day in Lisbon: {', '.join(plan['stops'])}; {plan['weather']}")
 
@@ -26,5 +32,35 @@ def main():
         updates = watch(iter([b"lisbon", b"porto", b"faro"]), timeout=10)
         print(f"  watch      {'; '.join(update.decode() for update in updates)}")
 
+
+def ask(question):
+    """The loop of every agent: the model asks for a tool, the tool's answer goes back, until the model is done."""
+    model, messages = OpenAI(base_url=MODEL, api_key="none"), [{"role": "user", "content": question}]
+    while True:
+        stream = model.chat.completions.create(
+            model="demo-1", messages=messages, tools=[WEATHER_TOOL], stream=True, stream_options={"include_usage": True})
+        text, calls = "", {}
+        for choice in (choice for chunk in stream for choice in chunk.choices):
+            text += choice.delta.content or ""
+            for piece in choice.delta.tool_calls or []:
+                call = calls.setdefault(piece.index, {"id": piece.id, "name": piece.function.name, "arguments": ""})
+                call["arguments"] += piece.function.arguments or ""
+        if not calls:
+            return text
+        asked = [{"id": call["id"], "type": "function", "function": {"name": call["name"], "arguments": call["arguments"]}}
+                 for call in calls.values()]
+        messages.append({"role": "assistant", "tool_calls": asked})
+        messages += [{"role": "tool", "tool_call_id": call["id"], "content": tool(call)} for call in calls.values()]
+
+
+def tool(call):
+    """A tool of an MCP server."""
+    params = {"name": call["name"], "arguments": json.loads(call["arguments"])}
+    answer = requests.post(f"{TOOLS}/mcp", json={"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": params}, timeout=10)
+    return answer.json()["result"]["content"][0]["text"]
+
+
+WEATHER_TOOL = {"type": "function", "function": {"name": "get_weather", "parameters": {
+    "type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]}}}
 
 main()

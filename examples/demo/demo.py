@@ -4,7 +4,7 @@ Makes a pod and the world around it from namespaces, runs unmodified agents in t
 their traces as a collector delivered them. Exit code 0 only if they are the traces that the calls must make.
 
     world                                             pod
-    tools.demo, weather.demo, collector  <-- veth --> sidecar, planner.demo, agent.py, agent.mjs
+    llm.demo, tools.demo, weather.demo, collector  <-- veth --> sidecar, planner.demo, agent.py, agent.mjs
 """
 import importlib.util
 import os
@@ -120,7 +120,7 @@ def make_namespaces():
         f"route add default via {WORLD}", f"route add default via {WORLD6}"))
 
     weather = WORLD6 if ipv6 else WORLD  # by this name alone, so that IPv6 is used where it exists
-    cover("/etc/hosts", f"127.0.0.1 localhost planner.demo\n{WORLD} tools.demo\n{weather} weather.demo\n")
+    cover("/etc/hosts", f"127.0.0.1 localhost planner.demo\n{WORLD} tools.demo llm.demo\n{weather} weather.demo\n")
     cover("/etc/resolv.conf", "")
 
 
@@ -134,7 +134,7 @@ def start_world(traces):
     for process in (world, planner):
         until(f"{process.name} listens", 15, lambda: "listening" in process.log.read_text(), process)
     until("the collector listens", 15, lambda: listens(WORLD, 4317), rotel)
-    say("world", "tools.demo (HTTP), weather.demo (gRPC, IPv6 if there is any), a collector: rotel")
+    say("world", "llm.demo (as OpenAI), tools.demo (HTTP, MCP), weather.demo (gRPC, IPv6 if there is any), a collector: rotel")
     say("pod", "planner.demo (HTTP), which calls tools.demo itself")
     return receiver, rotel
 

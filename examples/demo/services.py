@@ -5,6 +5,7 @@ that it makes. None of them makes spans.
 """
 import json
 import sys
+import threading
 import time
 import urllib.request
 from concurrent.futures import ThreadPoolExecutor
@@ -43,6 +44,13 @@ class Tools(Service):
         else:
             self.answer({"error": f"no tool {tool!r}"}, 404)
 
+    def do_POST(self):
+        """A tool server of MCP, one answer for one request."""
+        asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        city = asked["params"]["arguments"]["city"]
+        content = [{"type": "text", "text": f"21 °C in {city}"}]
+        self.answer({"jsonrpc": "2.0", "id": asked["id"], "result": {"content": content, "isError": False}})
+
     def stream(self, words):
         self.send_response(200)
         self.send_header("Transfer-Encoding", "chunked")
@@ -51,6 +59,39 @@ class Tools(Service):
             self.wfile.write(f"{len(word) + 1:x}\r\n{word}\n\r\n".encode())
             time.sleep(WORK)
         self.wfile.write(b"0\r\n\r\n")
+
+
+class Model(Service):
+    """Speaks as OpenAI does: first it asks for a tool, then it answers with what the tool said."""
+
+    def do_POST(self):
+        asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        known = next((message["content"] for message in asked["messages"] if message["role"] == "tool"), None)
+        if known:
+            deltas, reason = [{"content": word} for word in ("Today: ", known, ".")], "stop"
+        else:
+            call = {"index": 0, "id": "call_1", "type": "function", "function": {"name": "get_weather", "arguments": ""}}
+            pieces = [{"index": 0, "function": {"arguments": piece}} for piece in ('{"city":', '"Lisbon"}')]
+            deltas, reason = [{"tool_calls": [delta]} for delta in (call, *pieces)], "tool_calls"
+        usage = {"prompt_tokens": 40 if known else 25, "completion_tokens": 7, "total_tokens": 47 if known else 32}
+        self.send_response(200)
+        self.send_header("Content-Type", "text/event-stream")
+        self.send_header("Transfer-Encoding", "chunked")
+        self.end_headers()
+        for delta in deltas:
+            self.chunk(choices=[{"index": 0, "delta": delta, "finish_reason": None}])
+            time.sleep(WORK)
+        self.chunk(choices=[{"index": 0, "delta": {}, "finish_reason": reason}])
+        self.chunk(choices=[], usage=usage)
+        self.data("[DONE]")
+        self.wfile.write(b"0\r\n\r\n")
+
+    def chunk(self, **more):
+        self.data(json.dumps({"id": "chatcmpl-1", "object": "chat.completion.chunk", "created": 1, "model": "demo-1-mini", **more}))
+
+    def data(self, text):
+        event = f"data: {text}\n\n".encode()
+        self.wfile.write(f"{len(event):x}\r\n".encode() + event + b"\r\n")
 
 
 class Planner(Service):
@@ -95,6 +136,7 @@ def weather(port):
 
 if sys.argv[1] == "world":
     grpc_server = weather(50051)
+    threading.Thread(target=ThreadingHTTPServer(("0.0.0.0", 8000), Model).serve_forever, daemon=True).start()
     http_server = ThreadingHTTPServer(("0.0.0.0", 80), Tools)
 else:
     http_server = ThreadingHTTPServer(("127.0.0.1", 7000), Planner)

@@ -14,6 +14,9 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 # One entry a trace: its root, or its root and the root's children in order of their names.
 EXPECTED = {
     "agent.py": [
+        "chat demo-1 llm.demo:8000 25+7 tokens, tool_call 200",
+        "tools/call get_weather tools.demo 200",
+        "chat demo-1 llm.demo:8000 40+7 tokens, stop 200",
         ("POST planner.demo:7000/plan/lisbon 200", ("GET tools.demo/search 200", "GET tools.demo/weather/lisbon 200")),
         "GET tools.demo/stream/lisbon 200",
         "GET tools.demo/tides/lisbon 404",
@@ -36,13 +39,21 @@ class Call:
 
     def __init__(self, span, service):
         attributes = {a.key: getattr(a.value, a.value.WhichOneof("value") or "string_value") for a in span.attributes}
+        of_model, of_tool = "gen_ai.request.model" in attributes, "mcp.method.name" in attributes
         address, port = attributes.get("server.address", "?"), attributes.get("server.port")
         where = address if port in (None, 80, 443) else f"{address}:{port}"
         # The name of the gRPC status attribute changed in version 1.45 of the conventions.
         codes = ("http.response.status_code", "rpc.status_code", "rpc.response.status_code", "error.type")
         code = next((attributes[key] for key in codes if key in attributes), "")
         self.kind = "http" if "http.request.method" in attributes else attributes.get("rpc.system.name", "tcp")
-        self.label = f"{span.name} {where}{urlsplit(attributes.get('url.full', '')).path}"
+        self.kind = "llm" if of_model else "mcp" if of_tool else self.kind
+        self.label = f"{span.name} {where}"
+        if of_model:
+            given, made = (attributes.get(f"gen_ai.usage.{side}_tokens", "?") for side in ("input", "output"))
+            ends = ", ".join(value.string_value for value in attributes["gen_ai.response.finish_reasons"].values)
+            self.label += f" {given}+{made} tokens, {ends}"
+        elif not of_tool:
+            self.label += urlsplit(attributes.get("url.full", "")).path
         self.status, self.failed = str(code), span.status.code == 2
         self.trace, self.id, self.parent, self.service = span.trace_id, span.span_id, span.parent_span_id, service
         self.start, self.end = span.start_time_unix_nano, span.end_time_unix_nano
@@ -62,7 +73,8 @@ class Receiver:
                 body = self.rfile.read(int(self.headers["Content-Length"]))
                 if self.headers.get("Content-Encoding") == "gzip":
                     body = gzip.decompress(body)
-                receiver.take(ExportTraceServiceRequest.FromString(body))
+                if self.path == "/v1/traces":
+                    receiver.take(ExportTraceServiceRequest.FromString(body))
                 self.send_response(200)
                 self.send_header("Content-Length", "0")
                 self.end_headers()

@@ -99,7 +99,7 @@ fn seen(
     };
     let head = Request { subject, path: target, headers: &request.headers };
     let span = Span::new(propagation::start(&mut rand::rng()), request.line[0].clone());
-    let Some(mut inspection) = recognise(settings, &Policy::new(Rules::default()), &head) else {
+    let Some(mut inspection) = recognise(settings, &Arc::new(Policy::new(Rules::default())), &head) else {
         return (json!({ "name": request.line[0], "attributes": {} }), None);
     };
     for piece in request.body.chunks(piece) {
@@ -150,7 +150,7 @@ fn seen(
 /// What the library says that was recorded.
 fn said(path: &Path) -> Option<Json> {
     let said = std::fs::read(path.with_extension("said")).ok()?;
-    Some(serde_json::from_slice(&said).expect(&path.to_string_lossy()))
+    Some(serde_json::from_slice(&said).unwrap_or_else(|error| panic!("{}: {error}", path.display())))
 }
 
 /// What a library says of a call and the span does not. What is not read from bodies is said elsewhere.
@@ -208,6 +208,10 @@ fn shown(value: &Value) -> Json {
     }
 }
 
+#[expect(
+    clippy::disallowed_methods,
+    reason = "which cases a developer wants to see is no configuration of the program's"
+)]
 fn cases() -> Vec<PathBuf> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/genai");
     let only = std::env::var("CASES").unwrap_or_default();
@@ -228,8 +232,9 @@ fn every_recorded_exchange_says_what_it_must_however_it_is_cut_and_encoded() {
     for path in cases() {
         let (request, answer) = (Message::read(&path), Message::read(&path.with_extension("answer")));
         let file = path.with_extension("json");
-        let expected: Json = std::fs::read(&file)
-            .map_or(Json::Null, |bytes| serde_json::from_slice(&bytes).expect(&file.to_string_lossy()));
+        let read =
+            |bytes: Vec<u8>| serde_json::from_slice(&bytes).unwrap_or_else(|e| panic!("{}: {e}", file.display()));
+        let expected: Json = std::fs::read(&file).map_or(Json::Null, read);
         let case = path.file_stem().unwrap().to_string_lossy().into_owned();
         let end = match expected["end"].as_str() {
             Some("broken") => End::Broken,

@@ -9,6 +9,7 @@ use super::item::{Arguments, Key, Message, Part, Role, Text, Tool};
 use super::json::{self, Node};
 use super::reply::Reply;
 use crate::call::{Evidence, SessionKind};
+use crate::config::rules::Price;
 use crate::trace::{Span, semconv};
 
 /// What was found so far.
@@ -38,6 +39,8 @@ pub(crate) struct Facts {
     pub(crate) message: Option<Box<str>>,
     /// A chunk of output has come.
     pub(crate) chunk: bool,
+    /// A stream has said that nothing follows.
+    pub(crate) ended: bool,
     pub(crate) evidence: Evidence,
     /// What was said, if it is captured.
     pub(crate) content: Option<Content>,
@@ -138,6 +141,7 @@ impl Facts {
             error: None,
             message: None,
             chunk: false,
+            ended: false,
             evidence: Evidence::default(),
             content: capture.map(|_| Content::default()),
             key,
@@ -312,6 +316,29 @@ impl Facts {
         }
     }
 
+    /// What was found of the answer becomes evidence.
+    pub(crate) fn seal(&mut self) {
+        self.reply.touch();
+        self.reply.issued(&mut self.evidence);
+        let reply = self.reply.digests();
+        self.evidence.incomplete |= reply.contains(&None);
+        self.evidence.reply = reply.into_iter().flatten().collect();
+    }
+
+    /// What the tokens cost, by this price of a million.
+    pub(crate) fn cost(&self, price: &Price) -> Option<f64> {
+        let (input, output) = (self.usage.input?, self.usage.output.unwrap_or(0));
+        let (read, written) = (self.usage.cache_read.unwrap_or(0), self.usage.cache_write.unwrap_or(0));
+        let plain = input.saturating_sub(read).saturating_sub(written);
+        let parts = [
+            (plain, price.input),
+            (read, price.cache_read.unwrap_or(price.input)),
+            (written, price.cache_write.unwrap_or(price.input)),
+            (output, price.output),
+        ];
+        Some(parts.into_iter().map(|(tokens, price)| tokens as f64 * price / 1e6).sum())
+    }
+
     /// A text of the request's, from what was read.
     pub(crate) fn text(&self, node: Option<Node>) -> Option<Text> {
         match node? {
@@ -427,7 +454,8 @@ impl Usage {
 
 /// A copy that cannot grow a span without bound.
 pub(crate) fn bounded(text: &str) -> String {
-    text.get(..text.floor_char_boundary(MAX_TEXT)).unwrap_or_default().to_owned()
+    let end = (0..=text.len().min(MAX_TEXT)).rev().find(|end| text.is_char_boundary(*end));
+    text.get(..end.unwrap_or(0)).unwrap_or_default().to_owned()
 }
 
 /// Bytes of one attribute that is a name or an id.

@@ -1,6 +1,8 @@
 //! One file for each format. What a format knows of its provider's JSON is in its shapes and in how it reads them.
 
 mod anthropic;
+mod bedrock;
+mod bedrock_converse;
 mod cohere;
 mod gemini;
 mod gemini_embed;
@@ -14,6 +16,7 @@ mod openai_embeddings;
 mod openai_responses;
 
 pub(crate) use anthropic::Anthropic;
+pub(crate) use bedrock_converse::BedrockConverse;
 pub(crate) use cohere::{Cohere, CohereEmbed};
 pub(crate) use gemini::Gemini;
 pub(crate) use gemini_embed::GeminiEmbed;
@@ -24,3 +27,6 @@ pub(crate) use openai_chat::OpenAiChat;
 pub(crate) use openai_completions::OpenAiCompletions;
 pub(crate) use openai_embeddings::OpenAiEmbeddings;
 pub(crate) use openai_responses::{Fetch, OpenAiResponses};
+
+#[cfg(test)]
+mod tests;

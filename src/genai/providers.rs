@@ -9,8 +9,8 @@ use std::sync::Arc;
 use percent_encoding::percent_decode_str;
 
 use super::formats::{
-    Anthropic, Cohere, CohereEmbed, Fetch, Gemini, GeminiEmbed, Mcp, McpListen, Ollama, OllamaEmbed, OpenAiChat,
-    OpenAiCompletions, OpenAiEmbeddings, OpenAiResponses,
+    Anthropic, BedrockConverse, Cohere, CohereEmbed, Fetch, Gemini, GeminiEmbed, Mcp, McpListen, Ollama, OllamaEmbed,
+    OpenAiChat, OpenAiCompletions, OpenAiEmbeddings, OpenAiResponses,
 };
 use super::{Format, Headers, Request, Settings};
 use crate::config::rules::ends_with_ignoring_case;
@@ -106,6 +106,10 @@ static LINES: &[Line] = &[
     line("POST", "/api/chat", |_| made(Ollama::chat(), "chat", "ollama")),
     line("POST", "/api/generate", |_| made(Ollama::generate(), "text_completion", "ollama")),
     line("POST", "/api/embed", |_| made(OllamaEmbed::default(), "embeddings", "ollama")),
+    line("POST", "/model/*/converse", |_| made(BedrockConverse::default(), "chat", "aws.bedrock").model(0)),
+    line("POST", "/model/*/converse-stream", |_| {
+        made(BedrockConverse::default(), "chat", "aws.bedrock").model(0).stream()
+    }),
 ];
 
 const fn line(method: &'static str, path: &'static str, make: fn(&Route<'_>) -> Made) -> Line {

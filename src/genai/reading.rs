@@ -10,7 +10,6 @@ use super::json::{Keep, Node, Reader, SCALAR, Shape};
 /// A body under way.
 #[derive(Debug)]
 pub(crate) struct Reading {
-    what: What,
     decoder: Option<Decoder>,
     frames: Option<Frames>,
     documents: Documents,
@@ -68,7 +67,7 @@ impl Reading {
         let reader = Reader::new(shape, content, key);
         let documents =
             Documents { what, stream, reader, malformed: false, begin: ([0; 8], 0), text: Vec::new(), unread: 0 };
-        Self { what, decoder: Decoder::new(encodings, MAX_DECODED), frames, documents, came: 0 }
+        Self { decoder: Decoder::new(encodings, MAX_DECODED), frames, documents, came: 0 }
     }
 
     /// Reads a piece, or says why the rest cannot be read.
@@ -207,7 +206,7 @@ impl Sink for Told<'_> {
                 What::Answer => format.answer(node, facts),
                 What::Failure => format.failed(node, facts),
             },
-            _ if begin.get(..length).is_some_and(|begin| begin.trim_ascii() == DONE) => {}
+            _ if begin.get(..length).is_some_and(|begin| begin.trim_ascii() == DONE) => facts.ended = true,
             _ => documents.unread += 1,
         }
     }

@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use super::facts::MAX_CALLS;
 use super::item::{Key, Message, Part, Role, Text};
 use super::json;
-use crate::call::{Evidence, ToolCall};
+use crate::call::{Digest, Evidence, ToolCall};
 
 /// The answer under way.
 #[derive(Debug)]
@@ -13,6 +13,10 @@ pub(crate) struct Reply {
     key: Key,
     limit: usize,
     choices: Vec<Choice>,
+    /// Places that belong to one item of an answer; `None`: all of them.
+    item: Option<u64>,
+    /// Tools have been asked for, or a choice has ended, since the last time that somebody looked.
+    changed: bool,
     /// The format has no word for why an answer ends.
     unreasoned: bool,
 }
@@ -26,7 +30,7 @@ struct Choice {
 }
 
 /// A part that may still grow.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 enum Building {
     Text(Text),
     Reasoning(Text),
@@ -42,7 +46,12 @@ enum Building {
 
 impl Reply {
     pub(crate) fn new(key: Key, limit: usize) -> Self {
-        Self { key, limit, choices: Vec::new(), unreasoned: false }
+        Self { key, limit, choices: Vec::new(), item: None, changed: false, unreasoned: false }
+    }
+
+    /// The answer is a list of items, each a message of its own in a next request; so many places belong to one.
+    pub(crate) fn of_items(&mut self, places: u64) {
+        self.item = Some(places);
     }
 
     /// A piece of text.
@@ -81,13 +90,15 @@ impl Reply {
     pub(crate) fn call(&mut self, choice: u64, place: u64, id: Option<&str>, name: Option<&str>) {
         let fresh = Text::new(MAX_ARGUMENTS, &self.key);
         let new = || Building::Call { id: None, name: Box::default(), arguments: fresh, server: None };
+        let (id, name) = (id.filter(|id| !id.is_empty()), name.filter(|name| !name.is_empty()));
         if let Some(Building::Call { id: known, name: called, .. }) = self.part(choice, place, new) {
             if known.is_none() {
-                *known = id.filter(|id| !id.is_empty()).map(|id| super::facts::bounded(id).into());
+                *known = id.map(|id| super::facts::bounded(id).into());
             }
             if called.is_empty() {
                 *called = super::facts::bounded(name.unwrap_or_default()).into();
             }
+            self.changed |= id.is_some() || name.is_some();
         }
     }
 
@@ -111,6 +122,7 @@ impl Reply {
     pub(crate) fn put(&mut self, choice: u64, place: u64, part: Part) {
         if let Some(found) = self.part(choice, place, unreachable_part) {
             *found = Building::Whole(part);
+            self.changed = true;
         }
     }
 
@@ -125,6 +137,7 @@ impl Reply {
             }
             let parts = message.parts.into_iter().take(MAX_PARTS).zip(0..);
             choice.parts = parts.map(|(part, place)| (place, Building::Whole(part))).collect();
+            self.changed = true;
         }
     }
 
@@ -132,7 +145,13 @@ impl Reply {
     pub(crate) fn finish(&mut self, choice: u64, reason: impl Into<Cow<'static, str>>) {
         if let Some(choice) = self.choice(choice) {
             choice.finish = Some(reason.into());
+            self.changed = true;
         }
+    }
+
+    /// [`Reply::issued`] looks again, whatever has changed.
+    pub(crate) fn touch(&mut self) {
+        self.changed = true;
     }
 
     /// The format never says why an answer ends.
@@ -167,7 +186,10 @@ impl Reply {
     }
 
     /// The tools that are asked for, as far as is known now.
-    pub(crate) fn issued(&self, evidence: &mut Evidence) {
+    pub(crate) fn issued(&mut self, evidence: &mut Evidence) {
+        if !std::mem::take(&mut self.changed) {
+            return;
+        }
         evidence.issued.clear();
         for (_, part) in self.choices.iter().flat_map(|choice| &choice.parts) {
             let issued = match part {
@@ -187,10 +209,24 @@ impl Reply {
         }
     }
 
+    /// The first choice as it would stand in a next request, item by item. `None` for one of which something is missing.
+    pub(crate) fn digests(&self) -> Vec<Option<Digest>> {
+        let Some(choice) = self.choices.iter().min_by_key(|choice| choice.index) else { return Vec::new() };
+        let mut parts: Vec<_> = choice.parts.iter().collect();
+        parts.sort_by_key(|(place, _)| *place);
+        let item = |place: u64| self.item.map(|places| place / places.max(1));
+        let items = parts.chunk_by(|(one, _), (other, _)| item(*one) == item(*other));
+        let messages = items.map(|parts| {
+            let parts = parts.iter().map(|(_, part)| part.clone().into_part(&self.key)).collect();
+            Message { parts, ..Message::new(Role::Assistant) }
+        });
+        messages.filter(|message| !message.is_silent()).map(|message| message.digest(&self.key)).collect()
+    }
+
     /// Everything that was said, one message for each choice.
-    pub(crate) fn messages(self) -> Vec<Message> {
+    pub(crate) fn take_messages(&mut self) -> Vec<Message> {
         let key = self.key;
-        let mut choices = self.choices;
+        let mut choices = std::mem::take(&mut self.choices);
         choices.sort_by_key(|choice| choice.index);
         let message = |mut choice: Choice| {
             choice.parts.sort_by_key(|(place, _)| *place);

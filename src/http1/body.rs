@@ -76,6 +76,17 @@ impl Body {
         self.state == State::Done
     }
 
+    /// Whether all its chunks have come, and nothing but trailers is still to come.
+    pub fn is_in_trailers(&self) -> bool {
+        use Chunked::{LastLf, Trailer, TrailerLf, TrailerStart};
+        matches!(self.state, State::Chunked(TrailerStart | Trailer | TrailerLf | LastLf))
+    }
+
+    /// Whether it is made of chunks.
+    pub fn is_chunked(&self) -> bool {
+        matches!(self.state, State::Chunked(_))
+    }
+
     /// Whether the end of the connection is its proper end.
     pub fn ends_with_connection(&self) -> bool {
         self.state == State::UntilClose

@@ -4,6 +4,7 @@
 //! Requests and answers are told apart each for itself: an answer may be over before its request is, and pipelined requests
 //! go on without waiting. What cannot be read any more is passed on unread, and the rest of the connection with it.
 
+mod filter;
 mod held;
 mod hold;
 #[cfg(test)]
@@ -18,9 +19,10 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use self::filter::{Filtering, chunked_head, filtered};
 use self::held::Held;
 use self::hold::Holding;
-use super::hold::Released;
+use super::hold::{Released, may_rewrite, rewrite};
 use super::relay::{Ended, Gather, Verdict, Watch, relay};
 use crate::budget::Use;
 use crate::genai::Inspection;
@@ -98,6 +100,8 @@ struct Exchange {
     /// CONNECT, with its target.
     connect: Option<String>,
     upgrade: bool,
+    /// Its body was another one; something may be taken out of the answer.
+    rewritten: bool,
 }
 
 #[derive(Debug)]
@@ -133,8 +137,11 @@ enum UpState {
 #[derive(Debug)]
 struct Down {
     state: DownState,
-    /// The begin of a head, which has gone on already.
+    /// The begin of a head, which has gone on already, unless it is withheld.
     held: Held,
+    withheld: bool,
+    /// Something is taken out of the body under way.
+    filtering: Option<Filtering>,
 }
 
 #[derive(Debug)]
@@ -159,7 +166,7 @@ impl<'a> Http1<'a> {
                 early: false,
                 decides: false,
             },
-            down: Down { state: DownState::Head, held: Held::default() },
+            down: Down { state: DownState::Head, held: Held::default(), withheld: false, filtering: None },
             calls: VecDeque::new(),
             client_finished: false,
             upstream_finished: false,
@@ -294,24 +301,38 @@ impl<'a> Http1<'a> {
         match inspection {
             Some(inspection) if holds && inspection.holds() => self.hold(read, &line, &request, inspection, out),
             inspection => {
-                self.begin(read, &line, &request, inspection, out);
+                self.begin(read, &line, &request, inspection, None, out);
                 self.body_follows(body);
                 Ok(length)
             }
         }
     }
 
-    /// Places a request and writes its head.
+    /// Places a request and writes its head. `whole` is its body, where that has come and is held; if another one takes its place,
+    /// that is written too, and it returns true.
     fn begin(
         &mut self,
         read: Read<'_>,
         line: &RequestLine<'_>,
         request: &RequestHead<'_, Head<'_>>,
         inspection: Option<Box<Inspection>>,
+        whole: Option<&[u8]>,
         out: &mut Gather,
-    ) {
-        let (edits, call) = self.context.begin(self.policy.current(), request, inspection);
+    ) -> bool {
+        // An HTTP/1.0 client understands no chunks, in which an answer that was filtered goes on.
+        let may =
+            |inspection: &Inspection| line.version == Version::HTTP_11 && may_rewrite(inspection, request.headers);
+        let whole = whole.filter(|_| inspection.as_deref().is_some_and(may));
+        let (mut edits, mut call) = self.context.begin(self.policy.current(), request, inspection);
+        let new = whole.and_then(|raw| {
+            let data = hold::decoded(raw, request.headers.request_body());
+            rewrite(call.as_mut(), &data, request.headers, &mut edits)
+        });
         write_head(request.headers, &edits, read, out);
+        if let (Some(new), Some(raw)) = (&new, whole) {
+            let read = if read.owned { &[] } else { read.bytes };
+            out.write(read, &hold::framed(new, raw, request.headers.request_body()));
+        }
         let connect = line.method == "CONNECT";
         let upgrade = asks_for_upgrade(line, request.headers);
         self.up.decides = connect || upgrade;
@@ -320,7 +341,9 @@ impl<'a> Http1<'a> {
             is_head: line.method == "HEAD",
             connect: connect.then(|| String::from_utf8_lossy(line.target).into_owned()),
             upgrade,
+            rewritten: new.is_some(),
         });
+        new.is_some()
     }
 
     /// What is left of the body of the request that was placed last.
@@ -367,11 +390,31 @@ impl<'a> Http1<'a> {
     }
 
     /// Reads what may be several answers. How many of the bytes belong to this conversation.
-    fn answers(&mut self, bytes: &[u8]) -> (usize, Verdict) {
-        let mut at = 0;
+    fn answers(&mut self, bytes: &[u8], out: &mut Gather) -> (usize, Verdict) {
+        // What stands before `from` has gone on, or something in its place.
+        let (mut at, mut from) = (0, 0);
         while let Some(rest) = bytes.get(at..).filter(|rest| !rest.is_empty()) {
             match &mut self.down.state {
                 DownState::Unread => break,
+                DownState::Body(body) if self.down.filtering.is_some() => {
+                    let call = filtered(self.calls.front_mut());
+                    let (Some(filtering), Some(call)) = (&mut self.down.filtering, call) else { break };
+                    let mut framed = Vec::new();
+                    let fed = filtering.feed(body, rest, call, &mut framed);
+                    out.pass(bytes, from..at);
+                    out.write(bytes, &framed);
+                    at += fed.as_ref().map_or_else(|before| *before, |fed| fed.consumed);
+                    from = at;
+                    match fed {
+                        Ok(fed) if fed.done => self.answer_ended(),
+                        Ok(_) => {}
+                        Err(_) => {
+                            call.broken(PROTOCOL_ERROR);
+                            self.calls.pop_front();
+                            self.all_unread(UNREADABLE_ANSWER);
+                        }
+                    }
+                }
                 DownState::Body(body) => {
                     let mut call = observed(self.calls.front_mut());
                     match body.feed(rest, |data| call.iter_mut().for_each(|call| call.answer_data(data))) {
@@ -401,8 +444,17 @@ impl<'a> Http1<'a> {
                     let kept = held.keep(rest, &self.context.settings.budget, Use::Heads);
                     let Some(length) = head::end(held.bytes(), held.scanned).filter(|_| kept) else {
                         held.scanned = held.bytes().len();
-                        if !kept || held.scanned > MAX_HEAD {
+                        let unreadable = !kept || held.scanned > MAX_HEAD;
+                        if self.down.withheld {
+                            if unreadable {
+                                out.write(bytes, held.bytes());
+                            }
+                            // Else it waits with the rest; what was not kept goes on behind it.
+                            from = if kept { bytes.len() } else { from };
+                        }
+                        if unreadable {
                             *held = Held::default();
+                            self.down.withheld = false;
                             self.all_unread(if kept { TOO_LONG } else { NO_BUDGET });
                         }
                         break;
@@ -410,20 +462,39 @@ impl<'a> Http1<'a> {
                     let held = held.take();
                     self.down.held.written();
                     at += length - (held.len() - rest.len());
-                    if self.answer(held.get(..length).unwrap_or_default()) {
+                    let head = held.get(..length).unwrap_or_default();
+                    let (tunnel, replaced) = self.answer(head);
+                    if std::mem::take(&mut self.down.withheld) {
+                        out.write(bytes, replaced.as_deref().unwrap_or(head));
+                        from = at;
+                    }
+                    if tunnel {
+                        out.pass(bytes, from..at);
                         return (at, Verdict::Leave);
                     }
                 }
                 DownState::Head => match head::end(rest, 0) {
                     Some(length) => {
+                        let (tunnel, replaced) = self.answer(rest.get(..length).unwrap_or_default());
+                        if let Some(head) = replaced {
+                            out.pass(bytes, from..at);
+                            out.write(bytes, &head);
+                            from = at + length;
+                        }
                         at += length;
-                        if self.answer(rest.get(..length).unwrap_or_default()) {
+                        if tunnel {
+                            out.pass(bytes, from..at);
                             return (at, Verdict::Leave);
                         }
                     }
                     None => {
                         if self.down.held.keep(rest, &self.context.settings.budget, Use::Heads) {
                             self.down.held.scanned = rest.len();
+                            self.down.withheld = self.withholds();
+                            if self.down.withheld {
+                                out.pass(bytes, from..at);
+                                from = bytes.len();
+                            }
                         } else {
                             self.all_unread(NO_BUDGET);
                         }
@@ -433,12 +504,13 @@ impl<'a> Http1<'a> {
             }
         }
         self.give_back();
+        out.pass(bytes, from..bytes.len());
         (bytes.len(), Verdict::Go)
     }
 
-    /// One whole head of an answer. True if a tunnel begins behind it.
-    fn answer(&mut self, bytes: &[u8]) -> bool {
-        let Some(exchange) = self.calls.front_mut() else { return false };
+    /// One whole head of an answer: whether a tunnel begins behind it, and the head that goes on in its place.
+    fn answer(&mut self, bytes: &[u8]) -> (bool, Option<Vec<u8>>) {
+        let Some(exchange) = self.calls.front_mut() else { return (false, None) };
         let read = head::answer(bytes, &mut self.fields);
         let Ok((line, head)) = read else {
             if let Some(call) = &mut exchange.call {
@@ -446,11 +518,11 @@ impl<'a> Http1<'a> {
             }
             self.calls.pop_front();
             self.all_unread(UNREADABLE_ANSWER);
-            return false;
+            return (false, None);
         };
         if line.status < 200 && line.status != 101 {
             // More answers to the same request follow.
-            return false;
+            return (false, None);
         }
         if let Some(call) = &mut exchange.call {
             call.answered(line.status, &head);
@@ -464,14 +536,24 @@ impl<'a> Http1<'a> {
             self.answer_ended_with(true);
             if let Some(authority) = authority.filter(|_| !self.up.early) {
                 self.tunnel = Some(Tunnel { authority, from_upstream: Bytes::new() });
-                return true;
+                return (true, None);
             }
             self.all_unread(UPGRADED);
-            return false;
+            return (false, None);
         }
+        let mut replaced = None;
         match head.answer_body(exchange.is_head, line.status) {
             Ok(body) if body.is_done() => self.answer_ended(),
-            Ok(body) => self.down.state = DownState::Body(body),
+            Ok(body) => {
+                let filters = exchange.rewritten && exchange.call.as_ref().is_some_and(Call::filters);
+                let has_length = !body.is_chunked() && !body.ends_with_connection();
+                // Chunks are unknown to HTTP/1.0.
+                if filters && !(has_length && line.version == Version::HTTP_10) {
+                    self.down.filtering = Some(Filtering::of(&body));
+                    replaced = has_length.then(|| chunked_head(&head));
+                }
+                self.down.state = DownState::Body(body);
+            }
             Err(_) => {
                 // The client judges it; where it ends we cannot know.
                 if let Some(call) = &mut exchange.call {
@@ -482,7 +564,7 @@ impl<'a> Http1<'a> {
                 self.all_unread(UNREADABLE_ANSWER);
             }
         }
-        false
+        (false, replaced)
     }
 
     fn answer_ended(&mut self) {
@@ -490,6 +572,7 @@ impl<'a> Http1<'a> {
     }
 
     fn answer_ended_with(&mut self, upgraded: bool) {
+        self.down.filtering = None;
         self.down.state = DownState::Head;
         let Some(mut exchange) = self.calls.pop_front() else { return };
         if let Some(call) = &mut exchange.call {
@@ -547,11 +630,12 @@ impl Watch for Http1<'_> {
         self.requests(&held, 0, true, out)
     }
 
-    fn down(&mut self, bytes: &[u8]) -> (usize, Verdict) {
+    fn down(&mut self, bytes: &[u8], out: &mut Gather) -> (usize, Verdict) {
         if matches!(self.down.state, DownState::Unread) {
+            out.pass(bytes, 0..bytes.len());
             return (bytes.len(), Verdict::Go);
         }
-        self.answers(bytes)
+        self.answers(bytes, out)
     }
 
     fn wants_client(&self) -> bool {
@@ -593,13 +677,19 @@ impl Watch for Http1<'_> {
 
     fn client_finished(&mut self, out: &mut Gather) {
         self.client_finished = true;
-        self.release(Released::Ended, out);
+        self.release(Released::Ended, &[], out);
         // Half a head: upstream sees what it would have seen.
         out.write(&[], &self.up.held.take());
     }
 
-    fn upstream_finished(&mut self) {
+    fn upstream_finished(&mut self, out: &mut Gather) {
         self.upstream_finished = true;
+        let mut rest = Vec::new();
+        if std::mem::take(&mut self.down.withheld) {
+            rest = self.down.held.take();
+        }
+        self.flush_filter(&mut rest);
+        out.give(&[], rest);
         let ends_properly = matches!(&self.down.state, DownState::Body(body) if body.ends_with_connection());
         if ends_properly {
             self.answer_ended();

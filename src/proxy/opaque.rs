@@ -81,8 +81,9 @@ impl Watch for Counted {
         Verdict::Go
     }
 
-    fn down(&mut self, bytes: &[u8]) -> (usize, Verdict) {
+    fn down(&mut self, bytes: &[u8], out: &mut Gather) -> (usize, Verdict) {
         self.received += bytes.len() as u64;
+        out.pass(bytes, 0..bytes.len());
         (bytes.len(), Verdict::Go)
     }
 
@@ -90,7 +91,7 @@ impl Watch for Counted {
         self.client_finished = true;
     }
 
-    fn upstream_finished(&mut self) {
+    fn upstream_finished(&mut self, _: &mut Gather) {
         self.upstream_finished = true;
     }
 }

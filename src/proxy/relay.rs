@@ -24,8 +24,8 @@ pub(super) trait Watch {
     /// The client's bytes: what is to go on is put into `out`.
     fn up(&mut self, bytes: &[u8], out: &mut Gather) -> Verdict;
 
-    /// Upstream's bytes, before they go on: how many of them do.
-    fn down(&mut self, bytes: &[u8]) -> (usize, Verdict);
+    /// Upstream's bytes: what is to go on is put into `out`. How many of them belong to this conversation.
+    fn down(&mut self, bytes: &[u8], out: &mut Gather) -> (usize, Verdict);
 
     /// Whether the client is to be read.
     fn wants_client(&self) -> bool {
@@ -56,8 +56,8 @@ pub(super) trait Watch {
     /// The client has said FIN: what was kept back goes before it.
     fn client_finished(&mut self, _: &mut Gather) {}
 
-    /// Upstream has said FIN.
-    fn upstream_finished(&mut self) {}
+    /// Upstream has said FIN: what was kept back goes before it.
+    fn upstream_finished(&mut self, _: &mut Gather) {}
 
     /// Whether the connection may be closed without breaking anything off.
     fn is_idle(&self) -> bool {
@@ -481,23 +481,31 @@ where
                 return Poll::Pending;
             }
             self.turn -= 1;
-            let length = match ready!(fill(&mut self.down.first, self.upstream, cx, &mut scratch.read)) {
+            let Scratch { read, gather } = scratch;
+            let length = match ready!(fill(&mut self.down.first, self.upstream, cx, read)) {
                 Ok(0) => {
                     self.down.finished = true;
                     if self.upstream.was_cut() {
                         self.client.cut();
                     }
-                    watch.upstream_finished();
+                    gather.clear();
+                    watch.upstream_finished(gather);
+                    if let Err(error) = self.down.poll_write(self.client, cx, [&gather.written, &[]]) {
+                        return client_failed(&error);
+                    }
                     continue;
                 }
                 Ok(length) => length,
                 Err(error) => return Poll::Ready(Some(Ended::Upstream(error))),
             };
             self.metrics.bytes_received.add(length as u64);
-            let bytes = scratch.read.get(..length).unwrap_or_default();
-            let (passed, verdict) = watch.down(bytes);
-            let (passed, left) = bytes.split_at_checked(passed).unwrap_or((bytes, &[]));
-            if let Err(error) = self.down.poll_write(self.client, cx, [passed, &[]]) {
+            let bytes = read.get(..length).unwrap_or_default();
+            gather.clear();
+            let (taken, verdict) = watch.down(bytes, gather);
+            gather.settle_all_but(bytes, LARGE);
+            let left = bytes.get(taken..).unwrap_or_default();
+            let rest = bytes.get(gather.rest.clone()).unwrap_or_default();
+            if let Err(error) = self.down.poll_write(self.client, cx, [&gather.written, rest]) {
                 return client_failed(&error);
             }
             match verdict {

@@ -122,8 +122,8 @@ impl Phrase<'_> {
         let Some(last) = index.checked_add(count - 1).and_then(|last| self.groups.get(last)) else { return false };
         let joined = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_';
         let next = self.byte(last.end);
-        !next.is_some_and(joined)
-            && !(next.is_some_and(|byte| b".-:".contains(&byte)) && self.byte(last.end + 1).is_some_and(joined))
+        let goes_on = next.is_some_and(|byte| b".-:".contains(&byte)) && self.byte(last.end + 1).is_some_and(joined);
+        !next.is_some_and(joined) && !goes_on
     }
 
     /// How many groups from here on are a card's number: one run, or groups as they are printed, all with the same between.

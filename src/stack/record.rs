@@ -64,7 +64,7 @@ struct Grpc {
 
 impl Context {
     /// What is to be read of the bodies of a request that has come, if it is to be recorded. Counts nothing.
-    pub fn recognise<H: Carrier>(&self, policy: &Policy, head: &RequestHead<'_, H>) -> Option<Box<Inspection>> {
+    pub fn recognise<H: Carrier>(&self, policy: &Arc<Policy>, head: &RequestHead<'_, H>) -> Option<Box<Inspection>> {
         let settings = &*self.settings;
         if !settings.enabled || !settings.sink.would_admit() {
             return None;
@@ -177,6 +177,31 @@ fn capture<H: Carrier>(names: &[HeaderName], headers: &H, span: &mut Span, key: 
 }
 
 impl Call {
+    /// The body to send in place of this whole one, where a rule asks for it.
+    pub fn rewritten(&mut self, body: &[u8]) -> Option<Vec<u8>> {
+        let (inspection, mut found) = (self.inspection.as_mut()?, None);
+        self.span.update(|span| found = inspection.rewritten(body, &span.placement));
+        found
+    }
+
+    /// Whether the answer must not be compressed. Asked behind [`Call::rewritten`].
+    pub fn wants_identity(&self) -> bool {
+        self.inspection.as_ref().is_some_and(|inspection| inspection.wants_identity())
+    }
+
+    /// Whether something is taken out of the answer's body. Asked behind [`Call::answered`].
+    pub fn filters(&self) -> bool {
+        self.inspection.as_ref().is_some_and(|inspection| inspection.filters())
+    }
+
+    /// What goes on of the next bytes of the answer's body, which [`Call::answer_data`] has seen. `ended`: nothing follows.
+    pub fn filter(&mut self, bytes: &[u8], ended: bool, out: &mut Vec<u8>) {
+        match &mut self.inspection {
+            Some(inspection) => inspection.filter(bytes, ended, out),
+            None => out.extend_from_slice(bytes),
+        }
+    }
+
     /// The head of the final answer.
     pub fn answered(&mut self, status: u16, headers: &impl Carrier) {
         if !self.captured.is_empty() {

@@ -15,28 +15,33 @@ use super::support::{Internet, Pod, Process, attribute, python, root};
 
 #[test]
 fn what_openais_libraries_say_of_their_calls_is_what_the_spans_say() {
-    play("openai", &[python_of("venv", "openai_calls.py"), python_of("venv-old", "openai_calls.py")]);
+    play("openai", &[python_of("venv", "openai_calls.py"), python_of("venv-old", "openai_calls.py"), node("openai")]);
 }
 
 #[test]
 fn what_the_libraries_of_anthropic_google_and_ollama_say_is_what_the_spans_say() {
-    let clients = ["anthropic_calls.py", "gemini_calls.py", "ollama_calls.py"].map(|name| python_of("venv", name));
-    play("providers", &[&clients[..], &[python_of("venv-old", "anthropic_calls.py")]].concat());
+    let [anthropic, gemini, ollama] = ["anthropic", "gemini", "ollama"].map(|kind| format!("{kind}_calls.py"));
+    let old = python_of("venv-old", &anthropic);
+    play(
+        "providers",
+        &[
+            python_of("venv", &anthropic),
+            old,
+            python_of("venv", &gemini),
+            python_of("venv", &ollama),
+            node("anthropic"),
+        ],
+    );
 }
 
 #[test]
-fn what_boto3_says_of_bedrock_is_what_the_spans_say() {
-    play("bedrock", &[python_of("venv", "bedrock_calls.py")]);
+fn what_boto3_says_of_bedrock_is_what_the_spans_say_and_json_rpc_leaves_a_span_for_each_request() {
+    play("bedrock", &[python_of("venv", "bedrock_calls.py"), python_of("venv", "jsonrpc_calls.py")]);
 }
 
 #[test]
-fn json_rpc_without_a_library_leaves_a_span_for_each_request() {
-    play("jsonrpc", &[python_of("venv", "jsonrpc_calls.py")]);
-}
-
-#[test]
-fn what_mcps_library_of_python_says_is_what_the_spans_say() {
-    play("mcp", &[python_of("venv", "mcp_calls.py"), python_of("venv-old", "mcp_calls.py")]);
+fn what_mcps_libraries_say_of_their_calls_is_what_the_spans_say() {
+    play("mcp", &[python_of("venv", "mcp_calls.py"), python_of("venv-old", "mcp_calls.py"), node("mcp")]);
 }
 
 /// Plays all clients at once and holds what they say against the spans.
@@ -202,6 +207,12 @@ fn python_of(environment: &str, name: &str) -> Vec<String> {
     let python = root().join("target/tools").join(environment).join("bin/python");
     assert!(python.exists(), "{} is missing: `make tools` installs it", python.display());
     vec![path(&python), path(&script(name))]
+}
+
+fn node(kind: &str) -> Vec<String> {
+    let libraries = root().join("target/tools/node-tests");
+    assert!(libraries.join("node_modules").exists(), "{libraries:?} is missing: `make tools` installs it");
+    vec!["node".into(), path(&script("calls.mjs")), path(&libraries), kind.into()]
 }
 
 fn script(name: &str) -> PathBuf {

@@ -5,7 +5,7 @@ use std::process::Command;
 use opentelemetry_proto::tonic::common::v1::any_value::Value;
 use opentelemetry_proto::tonic::metrics::v1::HistogramDataPoint;
 
-use super::support::{Pod, Process, WORLD_V4, attribute, python, root, until};
+use super::support::{Pod, Process, WORLD_V4, attribute, integer, python, root, until};
 
 #[test]
 fn a_plain_call_counts_at_the_collector_and_on_the_health_port() {
@@ -100,6 +100,47 @@ fn a_backend_that_never_comes_holds_up_neither_spans_nor_the_end() {
     assert!(said.contains("created=4 exported=4 lost=0"), "{said}");
 }
 
+#[test]
+fn a_streamed_chat_counts_its_tokens_and_its_first_chunk_under_both_generations_of_names() {
+    let mut pod = Pod::start_with(&[("SIDETRACE_GENAI_METRICS", "both")]);
+    let mut command = Command::new(python());
+    command.args(["-c", CHAT]).arg(root().join("tests/fixtures/genai/streams/chat.bin")).arg(WORLD_V4);
+    let provider = Process::start("provider", &pod.world, command);
+    provider.wait_for("listening", 1);
+    let asked = r#"{"model":"gpt-4o","stream":true,"messages":[{"role":"user","content":"Hello"}]}"#;
+    let mut command = Command::new("curl");
+    command.args(["-sSf", "-o", "/dev/null", "-H", "content-type: application/json", "-d", asked]);
+    command.arg(format!("http://{WORLD_V4}:8085/v1/chat/completions"));
+    pod.run(command);
+    let spans = pod.finish();
+    let tokens = |direction: &str| integer(&spans[0], &format!("gen_ai.usage.{direction}_tokens")).unwrap() as f64;
+    assert!(tokens("input") > 0.0 && tokens("output") > 0.0);
+    let only = |name: &str| {
+        let mut found = pod.collector.histogram(name);
+        assert_eq!(found.len(), 1, "{name}: {found:?}");
+        found.remove(0).1
+    };
+    for usage in pod.collector.histogram("gen_ai.client.token.usage") {
+        let kind = attribute(&usage.1.attributes, "gen_ai.token.type").cloned();
+        let input = kind == Some(Value::StringValue("input".into()));
+        assert_eq!((usage.1.count, usage.1.sum), (1, Some(tokens(if input { "input" } else { "output" }))));
+    }
+    assert_eq!(pod.collector.histogram("gen_ai.client.token.usage").len(), 2);
+    for duration in ["gen_ai.client.operation.duration", "gen_ai.client.inference.duration", DURATION] {
+        assert_eq!(only(duration).count, 1);
+    }
+    for generation in ["operation", "inference"] {
+        // How many reads bring the chunks is the kernel's business: a read that brings several is one time.
+        assert_eq!(only(&format!("gen_ai.client.{generation}.time_to_first_chunk")).count, 1);
+    }
+    let point = only("gen_ai.client.inference.operation.input_tokens");
+    let text = |key: &str| attribute(&point.attributes, key).cloned();
+    assert_eq!(text("gen_ai.operation.name"), Some(Value::StringValue("chat".into())));
+    assert_eq!(text("gen_ai.provider.name"), Some(Value::StringValue("openai".into())));
+    assert_eq!(text("gen_ai.request.model"), Some(Value::StringValue("gpt-4o".into())));
+    assert_eq!(text("server.port"), Some(Value::IntValue(8085)));
+}
+
 fn calls(pod: &Pod, count: usize) {
     let mut command = Command::new("curl");
     command.args(["-sSf", "-o", "/dev/null", &format!("http://{WORLD_V4}:8080/plain?[1-{count}]")]);
@@ -107,3 +148,20 @@ fn calls(pod: &Pod, count: usize) {
 }
 
 const DURATION: &str = "http.client.request.duration";
+
+/// A provider that answers each POST with the stream in a file, event by event.
+const CHAT: &str = r#"
+import http.server, sys
+class Provider(http.server.BaseHTTPRequestHandler):
+    def do_POST(self):
+        self.rfile.read(int(self.headers["content-length"]))
+        self.send_response(200)
+        self.send_header("content-type", "text/event-stream")
+        self.end_headers()
+        for event in open(sys.argv[1], "rb").read().split(b"\n\n"):
+            if event:
+                self.wfile.write(event + b"\n\n")
+server = http.server.HTTPServer((sys.argv[2], 8085), Provider)
+print("listening", flush=True)
+server.serve_forever()
+"#;

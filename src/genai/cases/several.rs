@@ -55,7 +55,7 @@ impl Stage {
         span.push(semconv::SERVER_ADDRESS, request.header("host").to_owned());
         span.push(semconv::SERVER_PORT, 443);
         self.names.insert(span.placement.span_id.to_string(), name.to_owned());
-        exchange.inspection = recognise(&self.settings, &Policy::new(Rules::default()), &head);
+        exchange.inspection = recognise(&self.settings, &Arc::new(Policy::new(Rules::default())), &head);
         let span = ActiveSpan::new(span, self.settings.sink.clone());
         if let Some(inspection) = &mut exchange.inspection {
             let held = inspection.holds();

@@ -148,7 +148,6 @@ impl Format for Anthropic {
                     grow_block(place, delta, facts);
                 }
             }
-            "content_block_stop" => facts.reply.issued(&mut facts.evidence),
             "message_delta" => {
                 // Counts are those of the whole answer so far.
                 self.read_usage(body.get("usage"), facts);
@@ -156,6 +155,7 @@ impl Format for Anthropic {
                     read_end(delta, facts);
                 }
             }
+            "message_stop" => facts.ended = true,
             "error" => failed(&body, facts),
             _ => {}
         }
@@ -179,7 +179,6 @@ impl Anthropic {
             }
             facts.reply.begin(0);
             facts.reply.whole(0, said);
-            facts.reply.issued(&mut facts.evidence);
         }
         read_end(&body, facts);
     }

@@ -94,7 +94,6 @@ impl Format for Cohere {
             facts.reply.whole(0, message(whole, facts));
         }
         ended(&body, facts);
-        facts.reply.issued(&mut facts.evidence);
     }
 
     fn event(&mut self, _: &str, _: bool, mut body: Node, facts: &mut Facts) {
@@ -107,12 +106,12 @@ impl Format for Cohere {
             say(&mut said, index, facts);
         }
         if body.str("type") == Some("message-end") {
+            facts.ended = true;
             ended(&delta, facts);
             if let Some(error) = delta.some_str("error") {
                 facts.fail("_OTHER", Some(error));
             }
         }
-        facts.reply.issued(&mut facts.evidence);
     }
 
     fn is_relevant(&self) -> bool {

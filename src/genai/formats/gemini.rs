@@ -37,6 +37,9 @@ struct Counted {
     thoughts: Option<u64>,
 }
 
+/// Which number of a modality is meant.
+type Pick = fn(&mut Modality) -> &mut Option<u64>;
+
 /// Where the next part of a candidate goes. Text behind text goes on with it, as chunks cut it anywhere.
 #[derive(Debug)]
 struct Candidate {
@@ -180,7 +183,6 @@ impl Gemini {
                 facts.reply.finish(index, finish_reason(reason, facts.reply.has_calls(index)));
             }
         }
-        facts.reply.issued(&mut facts.evidence);
     }
 
     fn candidate(&mut self, index: u64) -> Option<&mut Candidate> {
@@ -261,7 +263,7 @@ impl Counted {
         usage.output = sum(self.candidates, self.thoughts);
         Usage::update(&mut usage.reasoning, found.count("thoughtsTokenCount"));
         Usage::update(&mut usage.cache_read, found.count("cachedContentTokenCount"));
-        let lists: [(_, fn(&mut Modality) -> &mut Option<u64>); 3] = [
+        let lists: [(_, Pick); 3] = [
             ("promptTokensDetails", |modality| &mut modality.input),
             ("candidatesTokensDetails", |modality| &mut modality.output),
             ("cacheTokensDetails", |modality| &mut modality.cache_read),

@@ -24,7 +24,7 @@ use super::jsonrpc::{Answer, BATCH, Called, MESSAGES, Message, WHOLE_MESSAGES};
 use crate::genai::facts::Facts;
 use crate::genai::json::{Node, Shape};
 use crate::genai::parked::Ticket;
-use crate::genai::{Format, Headers, Request, Settings};
+use crate::genai::{Format, Headers, Request, Settings, Wish};
 use crate::trace::propagation::Carrier;
 use crate::trace::{ActiveSpan, End, semconv};
 
@@ -229,6 +229,10 @@ impl Format for Mcp {
 
     fn failed(&mut self, body: Node, facts: &mut Facts) {
         self.hear(body, facts);
+    }
+
+    fn wish(&self, facts: &Facts) -> Option<Wish> {
+        (matches!(self.says, Says::Call(_)) && facts.has(semconv::MCP_METHOD_NAME)).then_some(Wish::Meta)
     }
 
     fn is_answered(&self) -> bool {

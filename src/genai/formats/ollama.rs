@@ -145,7 +145,6 @@ impl Format for Ollama {
                 facts.reply.put(0, CALLS + self.ids.len() as u64, part);
                 self.ids.push(id);
             }
-            facts.reply.issued(&mut facts.evidence);
             for (call, id) in facts.evidence.issued.iter_mut().zip(&self.ids) {
                 call.id = id.clone();
             }
@@ -154,6 +153,7 @@ impl Format for Ollama {
         Usage::update(&mut facts.usage.input, body.count("prompt_eval_count"));
         Usage::update(&mut facts.usage.output, body.count("eval_count"));
         if done {
+            facts.ended = true;
             facts.reply.finish(0, finish_reason(body.some_str("done_reason"), facts.reply.has_calls(0)));
         }
     }

@@ -56,9 +56,7 @@ pub(super) static ERROR: Shape = Shape {
 
 /// What the header fields of a request tell.
 pub(super) fn request_head(headers: &Headers<'_>, api: &'static str, facts: &mut Facts) {
-    // Others that speak as OpenAI does have no such attribute.
-    let own = facts.provider.as_deref().is_some_and(|provider| provider == "openai" || provider.starts_with("azure."));
-    if own && !api.is_empty() {
+    if !api.is_empty() {
         facts.set(semconv::OPENAI_API_TYPE, api);
     }
     let kinds = [

@@ -72,6 +72,8 @@ impl Format for OpenAiChat {
         facts.set_int(semconv::GEN_AI_REQUEST_CHOICE_COUNT, body.int("n").filter(|count| *count != 1));
         facts.set_text(semconv::GEN_AI_REQUEST_REASONING_LEVEL, body.str("reasoning_effort"));
         let format = body.at(&["response_format", "type"]).and_then(Node::as_str);
+        let asked = body.get("stream_options").is_some_and(|options| options.is_true("include_usage"));
+        self.without_usage = facts.stream && !asked;
         let audio =
             body.get("modalities").is_some_and(|all| all.items().iter().any(|one| one.as_str() == Some("audio")));
         openai::output_type(format, facts);
@@ -107,10 +109,9 @@ impl Format for OpenAiChat {
         for (position, choice) in choices.into_iter().enumerate() {
             read_choice(choice, position as u64, facts);
         }
-        facts.reply.issued(&mut facts.evidence);
     }
 
-    fn wish(&self) -> Option<Wish> {
+    fn wish(&self, _: &Facts) -> Option<Wish> {
         self.without_usage.then_some(Wish::Usage)
     }
 

@@ -98,7 +98,7 @@ impl Format for OpenAiCompletions {
         }
     }
 
-    fn wish(&self) -> Option<Wish> {
+    fn wish(&self, _: &Facts) -> Option<Wish> {
         self.without_usage.then_some(Wish::Usage)
     }
 

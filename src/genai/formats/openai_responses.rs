@@ -23,6 +23,7 @@ pub(crate) struct OpenAiResponses {
 impl Format for OpenAiResponses {
     fn request_head(&mut self, headers: &Headers<'_>, facts: &mut Facts) {
         openai::request_head(headers, "responses", facts);
+        facts.reply.of_items(PARTS);
     }
 
     fn request_shape(&self) -> &'static Shape {
@@ -135,7 +136,6 @@ impl Format for OpenAiResponses {
                 let Some(item) = body.take("item") else { return };
                 let done = kind.ends_with("done");
                 self.output_item(place, item, done, facts);
-                facts.reply.issued(&mut facts.evidence);
             }
             "error" => {
                 // What says it stands in the event itself, or in its `error`.
@@ -143,6 +143,7 @@ impl Format for OpenAiResponses {
                 facts.fail(body.some_str("code").unwrap_or("_OTHER"), body.str("message"));
             }
             _ => {
+                facts.ended |= matches!(&*kind, "response.completed" | "response.failed" | "response.incomplete");
                 if let Some(response) = body.take("response") {
                     self.response(response, facts);
                 }
@@ -170,7 +171,6 @@ impl OpenAiResponses {
             for (place, item) in (0..).zip(items) {
                 self.output_item(place, item, true, facts);
             }
-            facts.reply.issued(&mut facts.evidence);
         }
         if let Some(status) = body.str("status") {
             let reason = body.at(&["incomplete_details", "reason"]).and_then(Node::as_str);

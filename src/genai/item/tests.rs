@@ -52,6 +52,18 @@ fn a_text_with_a_gap_has_no_digest_and_keeps_nothing_behind_the_gap() {
 }
 
 #[test]
+fn the_first_text_that_is_put_behind_nothing_may_be_of_any_length() {
+    let long = Text::of("abcdef", 3, &KEY);
+    let mut all = Text::new(2, &KEY);
+    all.append(&long);
+    assert_eq!((all.kept(), all.length(), all.digest()), ("ab", 6, text("abcdef").digest()));
+    all.append(&text("gh"));
+    assert_eq!((all.kept(), all.digest()), ("ab", text("abcdefgh").digest()));
+    all.append(&long);
+    assert_eq!(all.digest(), None);
+}
+
+#[test]
 fn white_space_at_the_end_does_not_count_and_inside_does() {
     assert_eq!(text("a b").digest(), text("a b \n\u{a0}").digest());
     assert_ne!(text("a b").digest(), text("a  b").digest());

@@ -4,7 +4,7 @@
 
 use tokio::time::Instant;
 
-use super::{Http1, Read, UpState, pass, request_head};
+use super::{Http1, Read, UpState, filter, pass, request_head};
 use crate::budget::Use;
 use crate::genai::Inspection;
 use crate::http1::{Body, Fault, Head, RequestLine, head};
@@ -69,10 +69,13 @@ impl Http1<'_> {
             inspection.request_ended();
         }
         why.count(&self.context.settings.metrics);
-        self.begin(read, line, request, Some(inspection), out);
+        let whole = came.get(..taken).filter(|_| why == Released::Complete);
+        let rewritten = self.begin(read, line, request, Some(inspection), whole, out);
         fed.map_err(|(fault, _)| fault)?;
-        let body_at = read.at + head;
-        pass(out, read.bytes, body_at..body_at + taken, read.owned);
+        if !rewritten {
+            let body_at = read.at + head;
+            pass(out, read.bytes, body_at..body_at + taken, read.owned);
+        }
         self.rest_follows(body);
         Ok(head + taken)
     }
@@ -83,7 +86,7 @@ impl Http1<'_> {
         let Holding { inspection, body, head, progress } = &mut **holding;
         let (taken, why) = match body.feed(bytes, |data| inspection.request(data)) {
             Err((fault, _)) => {
-                self.release(Released::Ended, out);
+                self.release(Released::Ended, &[], out);
                 return self.refuse(fault);
             }
             Ok(fed) if fed.done => {
@@ -97,31 +100,38 @@ impl Http1<'_> {
             }
             Ok(fed) => (fed.consumed, Released::Budget),
         };
-        self.release(why, out);
-        out.pass(bytes, 0..taken);
+        if !self.release(why, bytes.get(..taken).unwrap_or_default(), out) {
+            out.pass(bytes, 0..taken);
+        }
         self.requests(bytes, taken, false, out)
     }
 
-    /// What is held goes on behind its placed head, if a head waits.
-    pub(super) fn release(&mut self, why: Released, out: &mut Gather) {
+    /// What is held goes on behind its placed head, if a head waits. `last` is what goes behind it, unless another body took the
+    /// place of both: then it returns true.
+    pub(super) fn release(&mut self, why: Released, last: &[u8], out: &mut Gather) -> bool {
         if !self.holds() {
-            return;
+            return false;
         }
-        let UpState::Holding(holding) = std::mem::replace(&mut self.up.state, UpState::Head) else { return };
+        let UpState::Holding(holding) = std::mem::replace(&mut self.up.state, UpState::Head) else { return false };
         let Holding { inspection, body, head: length, .. } = *holding;
         why.count(&self.context.settings.metrics);
         let held = self.up.held.take();
         let read = Read { bytes: &held, at: 0, owned: true };
-        let mut fields = std::mem::take(&mut self.fields);
+        let body_came = held.get(length..).unwrap_or_default();
+        let whole = (why == Released::Complete && inspection.rewrites()).then(|| [body_came, last].concat());
+        let (mut fields, mut rewritten) = (std::mem::take(&mut self.fields), false);
         // It was read once.
         if let Ok((line, head)) = head::request(read.next(length), &mut fields) {
             let target = String::from_utf8_lossy(line.target);
             let request = request_head(&line, &head, &target, self.context.target.scheme());
-            self.begin(read, &line, &request, Some(inspection), out);
+            rewritten = self.begin(read, &line, &request, Some(inspection), whole.as_deref(), out);
         }
         self.fields = fields;
-        pass(out, &held, length..held.len(), true);
+        if !rewritten {
+            out.write(&[], body_came);
+        }
         self.rest_follows(body);
+        rewritten
     }
 
     /// The same where nothing can be written now: upstream, the client or the drain does not let it wait.
@@ -137,7 +147,7 @@ impl Http1<'_> {
     fn release_with_next(&mut self, why: Released) {
         if self.holds() {
             let mut out = Gather::default();
-            self.release(why, &mut out);
+            self.release(why, &[], &mut out);
             self.up.ready = out.into_bytes(&[]);
             self.up.resume = true;
         }
@@ -151,4 +161,29 @@ impl Http1<'_> {
             self.request_ended();
         }
     }
+}
+
+/// What a body is made of, without the framing of the transfer.
+pub(super) fn decoded(raw: &[u8], mut body: Body) -> Vec<u8> {
+    let mut data = Vec::with_capacity(raw.len());
+    // It was read once.
+    let _ = body.feed(raw, |piece| data.extend_from_slice(piece));
+    data
+}
+
+/// A body in the place of this whole one: framed as that was, with its trailers.
+pub(super) fn framed(new: &[u8], raw: &[u8], mut body: Body) -> Vec<u8> {
+    if !body.is_chunked() {
+        return new.to_vec();
+    }
+    let mut framed = Vec::with_capacity(new.len() + 64);
+    filter::chunk(new, &mut framed);
+    framed.extend_from_slice(filter::LAST_CHUNK);
+    for line in raw.split_inclusive(|byte| *byte == b'\n') {
+        if body.is_in_trailers() {
+            framed.extend_from_slice(line);
+        }
+        let _ = body.feed(line, |_| {});
+    }
+    framed
 }

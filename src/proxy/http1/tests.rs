@@ -142,7 +142,7 @@ fn only_some_pipelined_requests_are_under_way_at_a_time() {
     while answered < 1000 {
         assert!(http.calls.len() <= MAX_PIPELINED && !http.calls.is_empty());
         assert!(http.wants_client() == (!http.up.crowded && http.calls.len() < MAX_PIPELINED));
-        http.down(b"HTTP/1.1 204 No Content\r\n\r\n");
+        http.down(b"HTTP/1.1 204 No Content\r\n\r\n", &mut Gather::default());
         answered += 1;
         let mut out = Gather::default();
         assert_eq!(http.resume(&mut out), Verdict::Go);
@@ -159,7 +159,7 @@ fn requests_that_waited_go_on_when_upstream_has_gone() {
     let (bytes, mut out) = (b"GET / HTTP/1.1\r\n\r\n".repeat(1000), Gather::default());
     assert_eq!(http.up(&bytes, &mut out), Verdict::Go);
     let mut gone = out.into_bytes(&bytes);
-    http.upstream_finished();
+    http.upstream_finished(&mut Gather::default());
     assert!(http.is_due() && http.wants_client());
     let mut out = Gather::default();
     http.resume(&mut out);
@@ -189,11 +189,113 @@ fn what_upstream_says_before_it_has_heard_a_request_that_waits_is_its_answer() {
     let head = b"POST /v1/chat/completions HTTP/1.1\r\nContent-Type: application/json\r\nContent-Length: 9\r\n\r\n{";
     assert_eq!(http.up(head, &mut Gather::default()), Verdict::Go);
     let answer = b"HTTP/1.1 408 Request Timeout\r\nContent-Length: 0\r\n\r\n";
-    assert_eq!(http.down(answer), (answer.len(), Verdict::Go));
+    assert_eq!(http.down(answer, &mut Gather::default()), (answer.len(), Verdict::Go));
     assert!(http.is_due() && http.deadline().is_none());
     let mut out = Gather::default();
     assert_eq!(http.resume(&mut out), Verdict::Go);
     assert_eq!(without_ours(&out.into_bytes(&[])), head);
     let span = spans.drain().remove(0);
     assert!(span.error && span.outcome == End::Complete);
+}
+
+/// A request whose body is rewritten, cut at `cut`, and what goes on of it.
+fn asked(http: &mut Http1<'_>, request: &str, cut: usize) -> String {
+    let mut gone = Vec::new();
+    for piece in [&request.as_bytes()[..cut], &request.as_bytes()[cut..]] {
+        let mut out = Gather::default();
+        assert_eq!(http.resume(&mut out), Verdict::Go);
+        gone.extend(out.into_bytes(&[]));
+        let mut out = Gather::default();
+        if !piece.is_empty() {
+            assert_eq!(http.up(piece, &mut out), Verdict::Go);
+        }
+        gone.extend(out.into_bytes(piece));
+    }
+    String::from_utf8(without_ours(&gone)).unwrap()
+}
+
+fn asking() -> Context {
+    let context = context(Budget::unlimited());
+    let policy = Policy::asking_for_usage();
+    context.settings.policies.replace(policy);
+    context
+}
+
+const ASKED: &str = r#"{"model":"m","prompt":"hi","stream":true}"#;
+const ASKS: &str = r#"{"model":"m","prompt":"hi","stream":true,"stream_options":{"include_usage":true}}"#;
+
+#[test]
+fn a_rewritten_request_is_framed_as_the_one_that_came_however_that_was_cut() {
+    let context = asking();
+    let head = |lines: &str| format!("POST /v1/completions HTTP/1.1\r\nContent-Type: application/json\r\n{lines}\r\n");
+    let (length, new) = (ASKED.len(), ASKS.len());
+    let (first, second) = ASKED.split_at(20);
+    let chunks = format!("14;x\r\n{first}\r\n{:x}\r\n{second}\r\n0\r\nT: 1\r\n\r\n", second.len());
+    let chunked = "Transfer-Encoding: chunked\r\n";
+    let signed = format!("content-length: {length}\r\nDigest: x\r\n");
+    let cases = [
+        (
+            head(&format!("content-length: {length}\r\nAccept-Encoding: gzip\r\nX: 1\r\n")) + ASKED,
+            head(&format!("content-length: {new}\r\nAccept-Encoding: identity\r\nX: 1\r\n")) + ASKS,
+        ),
+        (head(chunked) + &chunks, head(chunked) + &format!("{new:x}\r\n{ASKS}\r\n0\r\nT: 1\r\n\r\n")),
+        (head(&signed) + ASKED, head(&signed) + ASKED),
+    ];
+    for (came, expected) in cases {
+        let behind = "GET / HTTP/1.1\r\n\r\n";
+        for cut in 0..came.len() {
+            let mut http = Http1::new(&context);
+            assert_eq!(asked(&mut http, &(came.clone() + behind), cut), expected.clone() + behind, "cut at {cut}");
+        }
+    }
+}
+
+#[test]
+fn what_was_asked_for_is_taken_out_of_the_answer_however_that_is_framed_and_cut() {
+    let context = asking();
+    let request = format!(
+        "POST /v1/completions HTTP/1.1\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n{ASKED}",
+        ASKED.len()
+    );
+    let first = "data: {\"id\":\"1\",\"choices\":[{\"index\":0,\"text\":\"hi\"}]}\n\n";
+    let usage = "data: {\"id\":\"1\",\"choices\":[],\"usage\":{\"prompt_tokens\":1,\"completion_tokens\":2}}\n\n";
+    let last = "data: [DONE]\n\n";
+    let head = |line: &str| format!("HTTP/1.1 200 OK\r\n{line}Content-Type: text/event-stream\r\n\r\n");
+    let chunk = |data: &str| format!("{:x}\r\n{data}\r\n", data.len());
+    let length = format!("content-length: {}\r\n", first.len() + usage.len() + last.len());
+    let chunked = "Transfer-Encoding: chunked\r\n";
+    let answers = [
+        (head(&length) + first + usage + last, Some("")),
+        (head(chunked) + &chunk(first) + &chunk(usage) + &chunk(last) + "0\r\nT: 1\r\n\r\n", Some("T: 1\r\n")),
+        (head("") + first + usage + last, None),
+    ];
+    for (answer, trailers) in answers {
+        for cut in 0..answer.len() {
+            let mut http = Http1::new(&context);
+            asked(&mut http, &request, request.len());
+            let mut said = Vec::new();
+            for piece in [&answer.as_bytes()[..cut], &answer.as_bytes()[cut..]] {
+                let mut out = Gather::default();
+                assert_eq!(http.down(piece, &mut out), (piece.len(), Verdict::Go));
+                said.extend(out.into_bytes(piece));
+            }
+            let mut out = Gather::default();
+            http.upstream_finished(&mut out);
+            said.extend(out.into_bytes(&[]));
+            let expected = head(if trailers.is_some() { chunked } else { "" });
+            let body = said.strip_prefix(expected.as_bytes()).unwrap_or_else(|| panic!("cut at {cut}"));
+            let left = match trailers {
+                Some(trailers) => {
+                    let (mut framing, mut data) = (Body::chunked(true), Vec::new());
+                    let fed = framing.feed(body, |piece| data.extend_from_slice(piece)).unwrap();
+                    assert!(fed.done && fed.consumed == body.len(), "cut at {cut}");
+                    assert!(body.ends_with(format!("0\r\n{trailers}\r\n").as_bytes()), "cut at {cut}");
+                    data
+                }
+                None => body.to_vec(),
+            };
+            assert_eq!(String::from_utf8(left).unwrap(), format!("{first}{last}"), "cut at {cut}");
+            assert!(http.calls.is_empty());
+        }
+    }
 }

@@ -17,8 +17,10 @@ use super::pump::{Failed, Pump, Seen};
 use super::upstream::{Sent, Upstream};
 use crate::budget::{Loan, Use};
 use crate::policy::Policy;
+use crate::proxy::hold::{may_rewrite, rewrite};
 use crate::stack::{Call, Context, RequestHead};
 use crate::telemetry::Metrics;
+use crate::trace::propagation::remove_in_order;
 
 /// What the end of a stream means for its connection.
 pub(super) enum Ended {
@@ -71,7 +73,17 @@ pub(super) async fn exchange<'a>(
         let (held, pieces) = Box::pin(waiting.wait(&mut body, &mut respond)).await?;
         (inspection, kept) = (Some(held), Some(pieces));
     }
-    let (edits, mut call) = context.begin(&policy, &head, inspection);
+    let whole = kept
+        .as_ref()
+        .zip(inspection.as_ref())
+        .filter(|(kept, inspection)| kept.ended && may_rewrite(inspection, head.headers));
+    let whole = whole.map(|(kept, _)| kept.whole());
+    let (mut edits, mut call) = context.begin(&policy, &head, inspection);
+    if let (Some(whole), Some(kept)) = (whole, &mut kept)
+        && let Some(new) = rewrite(call.as_mut(), &whole, head.headers, &mut edits)
+    {
+        kept.pieces = [Bytes::from(new)].into();
+    }
     edits.apply(&mut parts.headers);
     if parts.uri.authority().is_none() {
         // It came with `host` in place of `:authority` (RFC 9113, section 8.3.1). h2 asks for an authority in a request of its
@@ -112,6 +124,7 @@ pub(super) async fn exchange<'a>(
         up: Pump::new(body, to_upstream, end, kept),
         down: Down::Head(answer, respond),
         stopped: false,
+        filters: false,
         loan: loan.flatten(),
     };
     match (&mut exchange).await {
@@ -148,6 +161,8 @@ pub(super) struct Exchange<'a> {
     down: Down,
     /// Upstream wants no more of the request.
     stopped: bool,
+    /// Something is taken out of the answer's body.
+    filters: bool,
     /// For a large header list, until upstream has answered it.
     loan: Option<Loan>,
 }
@@ -178,9 +193,21 @@ impl Future for Exchange<'_> {
             Down::Body(pump) if pump.is_done() => Ok(()),
             Down::Body(pump) => {
                 match ready!(pump.poll(cx, &this.metrics.bytes_received, |seen| match (&mut this.call, seen) {
-                    (Some(call), Seen::Data(data)) => call.answer_data(data),
+                    (Some(call), Seen::Data(data, last)) => {
+                        call.answer_data(data);
+                        if this.filters {
+                            let mut left = Vec::with_capacity(data.len());
+                            call.filter(data, last, &mut left);
+                            *data = left.into();
+                        }
+                    }
+                    (Some(call), Seen::End(rest)) if this.filters => {
+                        let mut left = Vec::new();
+                        call.filter(&[], true, &mut left);
+                        *rest = left.into();
+                    }
                     (Some(call), Seen::Trailers(trailers)) => call.trailers(trailers),
-                    (None, _) | (_, Seen::End) => {}
+                    (None, _) | (_, Seen::End(_)) => {}
                 })) {
                     Ok(()) => {
                         this.call.iter_mut().for_each(|call| call.complete());
@@ -212,8 +239,13 @@ impl Exchange<'_> {
             return Poll::Ready(Ok(()));
         }
         let polled = self.up.poll(cx, &self.metrics.bytes_sent, |seen| match (&mut self.call, seen) {
-            (Some(call), Seen::Data(data)) => call.request_data(data),
-            (Some(call), Seen::End) => call.request_ended(),
+            (Some(call), Seen::Data(data, last)) => {
+                call.request_data(data);
+                if last {
+                    call.request_ended();
+                }
+            }
+            (Some(call), Seen::End(_)) => call.request_ended(),
             (None, _) | (_, Seen::Trailers(_)) => {}
         });
         match polled {
@@ -231,10 +263,14 @@ impl Exchange<'_> {
         while let Poll::Ready(Some(Ok(interim))) = answer.poll_informational(cx) {
             respond.send_informational(interim)?;
         }
-        let (parts, body) = ready!(Pin::new(answer).poll(cx))?.into_parts();
+        let (mut parts, body) = ready!(Pin::new(answer).poll(cx))?.into_parts();
         self.loan = None;
         self.call.iter_mut().for_each(|call| call.answered(parts.status.as_u16(), &parts.headers));
         let end = body.is_end_stream();
+        self.filters = !end && self.call.as_ref().is_some_and(Call::filters);
+        if self.filters {
+            remove_in_order(&mut parts.headers, &header::CONTENT_LENGTH);
+        }
         let to_client = respond.send_response(http::Response::from_parts(parts, ()), end)?;
         self.down = Down::Body(Pump::new(body, to_client, end, None));
         if end {

@@ -57,6 +57,13 @@ impl Kept {
     }
 }
 
+impl Kept {
+    /// All of it in one piece.
+    pub(super) fn whole(&self) -> Vec<u8> {
+        self.pieces.iter().flat_map(|piece| piece.iter().copied()).collect()
+    }
+}
+
 impl<'a> Waiting<'a> {
     pub(super) fn new(context: &'a Context, policy: &'a Policy, parts: &'a Parts, inspection: Box<Inspection>) -> Self {
         Self { context, policy, parts, inspection: Some(inspection), kept: Kept::default() }

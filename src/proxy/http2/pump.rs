@@ -17,6 +17,8 @@ pub(super) struct Pump {
     waiting: Bytes,
     /// What waits is the last piece.
     last: bool,
+    /// How much room its sender gets back for what waits.
+    owed: usize,
     /// What was kept before, and was seen then.
     kept: Option<Kept>,
     /// The end was seen.
@@ -26,9 +28,10 @@ pub(super) struct Pump {
 
 /// What goes by, before it goes on.
 pub(super) enum Seen<'a> {
-    Data(&'a [u8]),
-    /// No more data.
-    End,
+    /// A piece, and whether it is the last. What is left there goes on.
+    Data(&'a mut Bytes, bool),
+    /// No more data. What is put there goes before what follows.
+    End(&'a mut Bytes),
     /// Behind the end.
     Trailers(&'a HeaderMap),
 }
@@ -44,7 +47,7 @@ impl Pump {
     /// `done`: the end has been said with the head. `kept` goes before what still comes.
     pub(super) fn new(from: RecvStream, to: SendStream<Bytes>, done: bool, kept: Option<Kept>) -> Self {
         let ended = kept.as_ref().is_some_and(|kept| kept.ended);
-        Self { from, to, waiting: Bytes::new(), last: false, kept, ended, done }
+        Self { from, to, waiting: Bytes::new(), last: false, owed: 0, kept, ended, done }
     }
 
     pub(super) fn is_done(&self) -> bool {
@@ -79,27 +82,40 @@ impl Pump {
                 match next {
                     Some(piece) => {
                         self.last = last && self.from.is_end_stream();
-                        self.take(piece, bytes)?;
+                        bytes.add(piece.len() as u64);
+                        // Its sender has the room back already.
+                        self.take(piece, 0)?;
                     }
                     None => self.kept = None,
                 }
                 continue;
             }
             match ready!(self.from.poll_data(cx)) {
-                Some(Ok(piece)) => {
+                Some(Ok(mut piece)) => {
+                    let length = piece.len();
                     self.last = self.from.is_end_stream();
-                    observe(Seen::Data(&piece));
-                    if self.last {
-                        observe(Seen::End);
+                    bytes.add(length as u64);
+                    observe(Seen::Data(&mut piece, self.last));
+                    // What was taken out of it makes room at once.
+                    let owed = length.min(piece.len());
+                    if owed < length {
+                        self.from.flow_control().release_capacity(length - owed).map_err(Failed::From)?;
                     }
-                    self.take(piece, bytes)?;
+                    if length == 0 || self.last || !piece.is_empty() {
+                        self.take(piece, owed)?;
+                    }
                 }
                 Some(Err(error)) => return Poll::Ready(Err(Failed::From(error))),
+                None if !self.ended => {
+                    self.ended = true;
+                    let mut rest = Bytes::new();
+                    observe(Seen::End(&mut rest));
+                    if !rest.is_empty() {
+                        self.take(rest, 0)?;
+                    }
+                }
                 None => {
                     let trailers = ready!(self.from.poll_trailers(cx)).map_err(Failed::From)?;
-                    if !self.ended {
-                        observe(Seen::End);
-                    }
                     match trailers {
                         Some(found) => {
                             observe(Seen::Trailers(&found));
@@ -114,8 +130,8 @@ impl Pump {
         Poll::Ready(Ok(()))
     }
 
-    fn take(&mut self, piece: Bytes, bytes: &Sharded) -> Result<(), Failed> {
-        bytes.add(piece.len() as u64);
+    fn take(&mut self, piece: Bytes, owed: usize) -> Result<(), Failed> {
+        self.owed = owed;
         if piece.is_empty() {
             return self.send(piece).map_err(Failed::To);
         }
@@ -134,8 +150,8 @@ impl Pump {
             };
         }
         let piece = self.waiting.split_to(room.min(self.waiting.len()));
-        // The sender of what was kept has its room back already.
-        let length = if self.kept.is_some() { 0 } else { piece.len() };
+        let length = piece.len().min(self.owed);
+        self.owed -= length;
         self.send(piece)?;
         Poll::Ready(self.from.flow_control().release_capacity(length))
     }

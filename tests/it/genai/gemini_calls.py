@@ -122,7 +122,7 @@ def main():
     embed(client, "bad", "hi")
     embed_one()
     list(client.models.list())
-    http("GET", f"https://{HOST}/v1/models?pageSize=REDACTED&queryBase=REDACTED")
+    http("GET", f"https://{HOST}/v1/models")
 
 
 main()

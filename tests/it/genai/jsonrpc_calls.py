@@ -14,7 +14,9 @@ def post(case, body):
 def tell(case, asked, answer):
     failed = "error" in answer
     code = str(answer["error"]["code"]) if failed else None
-    say(asked["method"], {"url.full": f"{BASE}/rpc/{case}", "jsonrpc.request.id": str(answer["id"])},
+    # The messages of a batch share one exchange.
+    where = {"server.address": "jsonrpc.example"} if case == "batch" else {"url.full": f"{BASE}/rpc/{case}"}
+    say(asked["method"], {**where, "jsonrpc.request.id": str(answer["id"])},
         {"rpc.system.name": "jsonrpc", "rpc.method": asked["method"], "jsonrpc.protocol.version": answer["jsonrpc"], "rpc.status_code": code, "error.type": code, "mcp.method.name": None,
          "gen_ai.operation.name": None, "server.address": "jsonrpc.example", "server.port": 8545}, failed=failed)
 

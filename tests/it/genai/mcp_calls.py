@@ -92,10 +92,12 @@ def report(messages, match, session, version, host, port):
             "sidetrace.mcp.input_required": True if answer.get("result", {}).get("resultType") == "input_required" else None,
         }
         if "url.full" not in match or method == "server/discover":
-            del told["mcp.session.id"]  # 2024-11-05 has none, though its POSTs name one; an old server makes one up for who only asks
+            del told["mcp.session.id"], told["mcp.protocol.version"]  # 2024-11-05 has none, though its POSTs name one; an old server makes one up for who only asks
         if not ours:
             told = {name: told[name] for name in ("mcp.method.name", "jsonrpc.request.id")}
-        found = {**match, "mcp.method.name": method, "jsonrpc.request.id": told["jsonrpc.request.id"]}
+        # What the server asks is no exchange of its own.
+        where = match if ours else {"client.address": host, "client.port": port, **({"mcp.session.id": session} if session else {})}
+        found = {**where, "mcp.method.name": method, "jsonrpc.request.id": told["jsonrpc.request.id"]}
         say(f"{method} {named}" if named else method, found, told, failed=bool(code or wrong), kind="client" if ours else "server")
 
 

@@ -9,7 +9,13 @@ fi
 tools=$here/../../../target/tools
 work=$(mktemp -d)
 pids=
-trap 'for pid in $pids; do kill "$pid" 2>/dev/null || :; done; rm -rf "$work"' EXIT
+leave() {
+    for pid in $pids; do
+        kill "$pid" 2>/dev/null || :
+    done
+    rm -rf "$work"
+}
+trap leave EXIT
 ip link set lo up
 cd "$work"
 openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -subj '/CN=Root' -days 2 -keyout root.key -out root.pem \
@@ -17,8 +23,8 @@ openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -subj 
 echo '127.0.0.1 localhost' > hosts
 serve=
 number=0
-for pair in $(cat "$here/names"); do
-    name=${pair%=*} port=${pair#*=} number=$((number + 1))
+while IFS='=' read -r name port; do
+    number=$((number + 1))
     echo "127.1.0.$number $name" >> hosts
     [ -z "$port" ] || serve="$serve $name=127.1.0.$number=$port"
     if [ "$port" = 443 ]; then
@@ -27,7 +33,7 @@ for pair in $(cat "$here/names"); do
         openssl x509 -req -in "$name.csr" -CA root.pem -CAkey root.key -CAcreateserial -days 2 -extfile ext -out "$name.crt" 2>/dev/null
         cat "$name.key" "$name.crt" > "$name.pem"
     fi
-done
+done < "$here/names"
 mount --bind hosts /etc/hosts
 export RECORD PYTHONHASHSEED=0 PYTHONDONTWRITEBYTECODE=1 SSL_CERT_FILE="$work/root.pem" AWS_CA_BUNDLE="$work/root.pem" REQUESTS_CA_BUNDLE="$work/root.pem" NODE_EXTRA_CA_CERTS="$work/root.pem"
 [ -n "$RECORD" ] || unset RECORD
@@ -53,6 +59,7 @@ play() {
     for kind in openai anthropic mcp; do
         "$tools/venv-old/bin/python" "$here/${kind}_calls.py"
     done
+    node "$here/calls.mjs" "$tools/node-tests" openai anthropic mcp
 }
 play > said
 cat said
