@@ -521,6 +521,10 @@ impl Inspection {
 
     fn give_up_request(&mut self, why: &'static str) {
         self.request = None;
+        if why == reading::OTHER {
+            // Nothing is missing.
+            return;
+        }
         if let Some(facts) = &mut self.facts {
             facts.evidence.incomplete = true;
         }

@@ -245,7 +245,7 @@ pub(crate) fn failed(body: &Node, facts: &mut Facts) {
 }
 
 /// The request is none of the format's.
-const OTHER: &str = "not_json";
+pub(crate) const OTHER: &str = "not_json";
 /// Bytes of an event that is read as it is.
 const MAX_RAW: usize = 2048;
 const MALFORMED: &str = "malformed_json";

@@ -204,9 +204,12 @@ fn what_is_recorded_of_a_session_whose_answers_come_by_a_stream_is_what_the_libr
         Exchange { request: read("request"), answer: read("answer"), inspection: None, span: None, said: 0 }
     };
     let mut posts = Vec::new();
-    for path in cases().iter().filter_map(|path| path.file_stem()) {
-        let case = path.to_string_lossy().into_owned();
-        if let Some(case) = case.strip_prefix(RECORDED).filter(|case| *case != "get") {
+    let mut files: Vec<_> = std::fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    files.sort();
+    for file in files {
+        let file = file.to_string_lossy();
+        let case = file.strip_prefix(RECORDED).and_then(|case| case.strip_suffix(".request"));
+        if let Some(case) = case.filter(|case| *case != "get") {
             let post = read(case);
             let body: Json = serde_json::from_slice(&post.request.body).unwrap();
             posts.push((case.to_owned(), body, post));
