@@ -104,7 +104,7 @@ fn held(seconds: Duration) -> Done {
     let mut calls = 0;
     for (kind, names) in names.into_iter().enumerate() {
         let (mut whole, mut head) = (histogram(), histogram());
-        for times in seen.iter().map(|kinds| &kinds[kind]).flatten() {
+        for times in seen.iter().flat_map(|kinds| &kinds[kind]) {
             whole.record(times.whole).unwrap();
             head.record(times.head).unwrap();
         }

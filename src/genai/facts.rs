@@ -318,7 +318,6 @@ impl Facts {
 
     /// What was found of the answer becomes evidence.
     pub(crate) fn seal(&mut self) {
-        self.reply.touch();
         self.reply.issued(&mut self.evidence);
         let reply = self.reply.digests();
         self.evidence.incomplete |= reply.contains(&None);

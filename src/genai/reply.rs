@@ -149,11 +149,6 @@ impl Reply {
         }
     }
 
-    /// [`Reply::issued`] looks again, whatever has changed.
-    pub(crate) fn touch(&mut self) {
-        self.changed = true;
-    }
-
     /// The format never says why an answer ends.
     pub(crate) fn without_reasons(&mut self) {
         self.unreasoned = true;
@@ -191,10 +186,13 @@ impl Reply {
             return;
         }
         evidence.issued.clear();
-        for (_, part) in self.choices.iter().flat_map(|choice| &choice.parts) {
+        let parts = self.choices.iter().flat_map(|choice| choice.parts.iter().map(|(_, part)| (&choice.finish, part)));
+        for (finish, part) in parts {
             let issued = match part {
                 Building::Call { id, name, arguments, server: None } => {
-                    ToolCall { id: id.clone(), name: name.clone(), arguments: json::digest_of(arguments, &self.key) }
+                    // Half of them would be another tool's.
+                    let digest = if finish.is_some() { json::digest_of(arguments, &self.key) } else { None };
+                    ToolCall { id: id.clone(), name: name.clone(), arguments: digest }
                 }
                 Building::Whole(Part::ToolCall { id, name, arguments }) => {
                     ToolCall { id: id.clone(), name: name.clone(), arguments: arguments.digest }

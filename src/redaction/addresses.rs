@@ -59,7 +59,7 @@ fn is_letter(c: char) -> bool {
 }
 
 fn is_local(c: char) -> bool {
-    is_letter(c) || "._%+'-!#$&*/=?^{|}~".contains(c) && !"{}|=?&/#".contains(c)
+    is_letter(c) || "._%+'-!$*^~".contains(c)
 }
 
 fn is_domain(c: char) -> bool {

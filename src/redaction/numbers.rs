@@ -114,8 +114,7 @@ impl Phrase<'_> {
     /// Nothing that makes it a part of a longer name or number.
     fn begins(&self, index: usize, forbidden: &[u8]) -> bool {
         let before = self.opening(index).checked_sub(1).and_then(|at| self.byte(at));
-        before.is_none_or(|byte| !byte.is_ascii_alphanumeric() && byte < 0x80 && !forbidden.contains(&byte))
-            || before.is_some_and(|byte| byte >= 0x80)
+        before.is_none_or(|byte| byte >= 0x80 || !(byte.is_ascii_alphanumeric() || forbidden.contains(&byte)))
     }
 
     fn ends(&self, index: usize, count: usize) -> bool {
@@ -123,7 +122,7 @@ impl Phrase<'_> {
         let joined = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_';
         let next = self.byte(last.end);
         let goes_on = next.is_some_and(|byte| b".-:".contains(&byte)) && self.byte(last.end + 1).is_some_and(joined);
-        !next.is_some_and(joined) && !goes_on
+        !(next.is_some_and(joined) || goes_on)
     }
 
     /// How many groups from here on are a card's number: one run, or groups as they are printed, all with the same between.
@@ -155,7 +154,9 @@ impl Phrase<'_> {
     fn phone(&self, index: usize) -> Option<usize> {
         let group = self.groups.get(index)?;
         let rest = self.groups.get(index..)?;
-        if !group.apart && !group.bracket && !group.plus || !self.begins(index, b"_.-/#$@&*=") && !self.tagged(index) {
+        let opens = group.apart || group.bracket || group.plus;
+        let begins = self.begins(index, b"_.-/#$@&*=") || self.tagged(index);
+        if !(opens && begins) {
             return None;
         }
         if group.plus {

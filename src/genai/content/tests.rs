@@ -1,3 +1,5 @@
+#![allow(clippy::indexing_slicing, reason = "a test that fails here says where")]
+
 use proptest::prelude::*;
 use serde_json::{Value, json};
 

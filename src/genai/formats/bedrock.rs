@@ -52,7 +52,7 @@ pub(super) fn exception(name: &str, body: &Node, facts: &mut Facts) {
 /// Whether a model is one of OpenAI's, whatever stands before its name: a region, or an ARN.
 pub(super) fn is_openai(model: &str) -> bool {
     let name = model.rsplit('/').next().unwrap_or_default();
-    name.starts_with("openai.") || name.split_once('.').is_some_and(|(_, rest)| rest.starts_with("openai."))
+    name.split('.').rev().skip(1).take(2).any(|vendor| vendor == "openai")
 }
 
 /// `gen_ai.prompt.name` of a prompt that Bedrock keeps: its ARN stands in the place of the model.
