@@ -151,10 +151,10 @@ impl Load {
                 "TLS, time from connect to answer in round trips of 20 ms between proxy and server (own client and origin)"
             }
             Self::ChatStream => {
-                "OpenAI chat completions streamed in 500 events, 10 at a time, an event each ms: recognised and not"
+                "OpenAI chat completions streamed in 500 events, 5 at a time, an event each ms: recognised and not"
             }
             Self::MessagesStream => {
-                "Anthropic messages streamed in 500 events, 10 at a time, an event each ms: recognised and not"
+                "Anthropic messages streamed in 500 events, 5 at a time, an event each ms: recognised and not"
             }
             Self::JsonLong => "Chat completions with a history of 1 MiB, one after the other: recognised and not",
             Self::JsonSniff => "Other JSON, 1 KiB and 100 KiB: looked at for JSON-RPC and not",

@@ -275,7 +275,7 @@ const JSON: &str = "application/json";
 /// Not even read for JSON-RPC.
 const BYTES: &str = "application/octet-stream";
 /// Streams at a time.
-const STREAMS: u64 = 10;
+const STREAMS: u64 = 5;
 /// Pieces of a body, and the time between them.
 const PIECES: usize = 10;
 const PIECE_PACE: Duration = Duration::from_millis(5);
