@@ -962,3 +962,6 @@ fn write_string(text: &str, out: &mut Text) {
     }
     out.push("\"");
 }
+
+#[cfg(test)]
+mod tests;
