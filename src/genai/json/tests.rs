@@ -33,7 +33,7 @@ fn value() -> impl Strategy<Value = Value> {
         Just(Value::Null),
         any::<bool>().prop_map(Value::from),
         any::<i64>().prop_map(Value::from),
-        (-1e15..1e15_f64).prop_filter("1.0 is written as 1", |number| number.fract() != 0.0).prop_map(Value::from),
+        any::<i32>().prop_map(|number| (f64::from(number) + 0.5).into()),
         any::<String>().prop_map(Value::from),
         "[\\x00-\\x20\"\\\\é€😀]{0,20}".prop_map(Value::from),
     ];
