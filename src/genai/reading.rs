@@ -113,6 +113,11 @@ impl Reading {
         self.documents.reader.reset();
     }
 
+    /// Whether anything of it has come.
+    pub(crate) fn has_begun(&self) -> bool {
+        self.documents.reader.has_begun()
+    }
+
     /// Whether the answer comes in pieces that mean something.
     pub(crate) fn is_stream(&self) -> bool {
         self.documents.stream
@@ -186,6 +191,13 @@ impl Sink for Told<'_> {
             }
             return;
         }
+        if documents.stream && begin.get(..length).is_some_and(|begin| begin.trim_ascii() == DONE) {
+            facts.ended = true;
+            documents.malformed = false;
+            documents.text.clear();
+            documents.reader.reset();
+            return;
+        }
         let text = std::mem::take(&mut documents.text);
         if documents.stream && format.wants_text() && format.text_event(name, &text, facts) {
             documents.reader.reset();
@@ -206,7 +218,6 @@ impl Sink for Told<'_> {
                 What::Answer => format.answer(node, facts),
                 What::Failure => format.failed(node, facts),
             },
-            _ if begin.get(..length).is_some_and(|begin| begin.trim_ascii() == DONE) => facts.ended = true,
             _ => documents.unread += 1,
         }
     }
@@ -252,4 +263,4 @@ const MALFORMED: &str = "malformed_json";
 /// How OpenAI and others end a stream.
 const DONE: &[u8] = b"[DONE]";
 /// Bytes of one body once it is decoded; what comes behind is not read.
-const MAX_DECODED: u64 = 128 * 1024 * 1024;
+const MAX_DECODED: u64 = 32 * 1024 * 1024;

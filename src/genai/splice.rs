@@ -6,7 +6,7 @@ use std::ops::Range;
 use memchr::memmem;
 
 use super::item::Key;
-use super::json::{Node, Reader, SCALAR, Shape};
+use super::json::{ANY, Node, Reader, SCALAR, Shape};
 use crate::trace::Placement;
 
 /// The body with usage asked for (OpenAI, `stream_options`). `None`: it is no object, or asks already.
@@ -114,7 +114,7 @@ fn event_end(bytes: &[u8], from: usize) -> Option<usize> {
 
 /// A chunk with usage and without a choice.
 fn is_usage(event: &[u8], key: Key) -> bool {
-    static CHUNK: Shape = Shape::object(&[("choices", &Shape::array(&SCALAR)), ("usage", &USAGE)]);
+    static CHUNK: Shape = Shape::object(&[("choices", &Shape::array(&ANY)), ("usage", &USAGE)]);
     static USAGE: Shape = Shape::object(&[("total_tokens", &SCALAR)]);
     if event.len() > MAX_EVENT || memmem::find(event, b"\"usage\"").is_none() {
         return false;
@@ -282,11 +282,14 @@ mod tests {
     const FILTERED: &str = "data: {\"choices\":[],\"prompt_filter_results\":[]}\r\n\r\n";
     const USAGE: &str = "data: {\"id\":\"x\",\"choices\":[],\"usage\":{\"total_tokens\":3}}\n\n";
 
+    const LAST: &str = "data: {\"choices\":[{\"index\":0,\"delta\":{\"content\":\"last words\"}}],\"usage\":{\"total_tokens\":3}}\n\n";
+
     #[test]
     fn only_the_chunk_of_usage_is_taken_out_however_the_stream_is_cut() {
         let long = format!("data: {{\"choices\":[],\"usage\":{{\"x\":\"{}\"}}}}\n\n", "y".repeat(MAX_EVENT));
         for (stream, expected) in [
             ([FILTERED, CHUNK, USAGE, "data: [DONE]\n\n"].concat(), [FILTERED, CHUNK, "data: [DONE]\n\n"].concat()),
+            ([CHUNK, LAST, USAGE].concat(), [CHUNK, LAST].concat()),
             ([CHUNK, USAGE.trim_end()].concat(), CHUNK.to_owned()),
             ([CHUNK, "data: {\"choi"].concat(), [CHUNK, "data: {\"choi"].concat()),
             (

@@ -161,7 +161,7 @@ pub struct Metrics {
     /// Changes of a mounted certificate authority, by what came of them.
     pub authority_reloads: Counters<3>,
     /// Calls whose bodies were not read, or not to their end, by why.
-    pub uninspected: Counters<13>,
+    pub uninspected: Counters<12>,
     /// How recorded calls ended.
     pub calls: Counters<4>,
     /// How long recorded calls took.
@@ -212,16 +212,15 @@ impl Default for Metrics {
             uninspected: Counters::new([
                 "budget",
                 "unknown_encoding",
-                "bad_encoding",
-                "too_large",
-                "malformed_json",
-                "bad_checksum",
+                "bad_coding",
                 "bad_length",
-                "long_headers",
-                "long_line",
-                "broken_off",
-                "batch_too_large",
+                "bad_checksum",
+                "bad_header",
+                "malformed_json",
                 "not_json",
+                "truncated",
+                "too_large",
+                "batch_too_large",
                 "parked_lost",
             ]),
             calls: Counters::new(["complete", "broken", "cancelled", "refused"]),
