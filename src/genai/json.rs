@@ -551,7 +551,7 @@ impl Reader {
             if escaped {
                 (escaped, at) = (false, at + 1);
             } else if text {
-                let Some(found) = memchr2(b'"', b'\\', rest) else { break };
+                let Some(found) = special(rest) else { break };
                 if rest.get(found) == Some(&b'\\') {
                     escaped = true
                 } else {
@@ -592,19 +592,30 @@ impl Reader {
     ) -> &'b [u8] {
         match escape {
             Escape::No => {
-                let Some(found) = memchr2(b'"', b'\\', bytes) else {
-                    self.keep(bytes, purpose);
-                    return &[];
-                };
-                let (piece, rest) = bytes.split_at_checked(found).unwrap_or((bytes, &[]));
-                self.keep(piece, purpose);
-                let rest = rest.split_first();
-                if rest.is_some_and(|(byte, _)| *byte == b'"') {
-                    self.end_text(purpose, each);
-                } else {
-                    self.state = State::Text(purpose, Escape::Begun);
+                let mut bytes = bytes;
+                loop {
+                    let Some(found) = special(bytes) else {
+                        self.keep(bytes, purpose);
+                        return &[];
+                    };
+                    let (piece, rest) = bytes.split_at_checked(found).unwrap_or((bytes, &[]));
+                    self.keep(piece, purpose);
+                    match rest {
+                        // The common case, quickly: an escape of one letter is there as a whole.
+                        [b'\\', letter, rest @ ..] if *letter != b'u' => {
+                            self.keep(unescaped(*letter), purpose);
+                            bytes = rest;
+                        }
+                        [b'\\', rest @ ..] => {
+                            self.state = State::Text(purpose, Escape::Begun);
+                            return rest;
+                        }
+                        _ => {
+                            self.end_text(purpose, each);
+                            return rest.get(1..).unwrap_or_default();
+                        }
+                    }
                 }
-                rest.map(|(_, rest)| rest).unwrap_or_default()
             }
             _ => {
                 let Some((&byte, rest)) = bytes.split_first() else { return &[] };
@@ -618,23 +629,11 @@ impl Reader {
 
     /// One byte of an escape sequence. `None`: the byte does not belong to it.
     fn escaped(&mut self, byte: u8, purpose: Purpose, escape: Escape) -> Option<Escape> {
-        let plain = |byte: &'static [u8]| byte;
         Some(match escape {
             Escape::No => Escape::No,
+            Escape::Begun if byte == b'u' => Escape::Unicode(0, 0, None),
             Escape::Begun => {
-                let text = match byte {
-                    b'u' => return Some(Escape::Unicode(0, 0, None)),
-                    b'n' => plain(b"\n"),
-                    b't' => plain(b"\t"),
-                    b'r' => plain(b"\r"),
-                    b'b' => plain(b"\x08"),
-                    b'f' => plain(b"\x0c"),
-                    b'"' => plain(b"\""),
-                    b'/' => plain(b"/"),
-                    b'\\' => plain(b"\\"),
-                    _ => REPLACEMENT,
-                };
-                self.keep(text, purpose);
+                self.keep(unescaped(byte), purpose);
                 Escape::No
             }
             Escape::Unicode(number, digits, half) => {
@@ -694,9 +693,29 @@ impl Reader {
                 self.text.extend_from_slice(piece.get(..room).unwrap_or_default());
             }
             Purpose::Long => {
-                let Some(text) = &mut self.long else { return };
-                push_lossy(text, piece, &mut self.carry);
+                // Escapes cut a text into small pieces, and to hash or to check each costs more than to copy it.
+                if self.text.len() + piece.len() > GATHERED {
+                    self.push_gathered();
+                }
+                if piece.len() > GATHERED {
+                    self.push(piece);
+                } else {
+                    self.text.extend_from_slice(piece);
+                }
             }
+        }
+    }
+
+    fn push_gathered(&mut self) {
+        let mut gathered = std::mem::take(&mut self.text);
+        self.push(&gathered);
+        gathered.clear();
+        self.text = gathered;
+    }
+
+    fn push(&mut self, piece: &[u8]) {
+        if let Some(text) = &mut self.long {
+            push_lossy(text, piece, &mut self.carry);
         }
     }
 
@@ -714,6 +733,7 @@ impl Reader {
                 self.value(Node::Short(text), each);
             }
             Purpose::Long => {
+                self.push_gathered();
                 let mut text = self.long.take();
                 if let Some(text) = text.as_mut().filter(|_| self.carry.1 > 0) {
                     text.push("\u{fffd}");
@@ -732,6 +752,39 @@ impl Reader {
                 }
             }
         }
+    }
+}
+
+/// Where the first quote or backslash is. Most are near, where a search that is made for long texts is slow to begin.
+fn special(bytes: &[u8]) -> Option<usize> {
+    const ONES: u64 = 0x0101_0101_0101_0101;
+    let zeros = |word: u64| word.wrapping_sub(ONES) & !word & (ONES << 7);
+    let (words, _) = bytes.as_chunks::<8>();
+    let near = words.get(..words.len().min(NEAR)).unwrap_or_default();
+    for (index, word) in near.iter().enumerate() {
+        let word = u64::from_le_bytes(*word);
+        // Each byte that is one of them has its highest bit set; above the first one others may have, too.
+        let found = zeros(word ^ (ONES * u64::from(b'"'))) | zeros(word ^ (ONES * u64::from(b'\\')));
+        if found != 0 {
+            return Some(index * 8 + found.trailing_zeros() as usize / 8);
+        }
+    }
+    let behind = near.len() * 8;
+    memchr2(b'"', b'\\', bytes.get(behind..).unwrap_or_default()).map(|found| behind + found)
+}
+
+/// What a letter behind a backslash stands for.
+fn unescaped(letter: u8) -> &'static [u8] {
+    match letter {
+        b'n' => b"\n",
+        b't' => b"\t",
+        b'r' => b"\r",
+        b'b' => b"\x08",
+        b'f' => b"\x0c",
+        b'"' => b"\"",
+        b'/' => b"/",
+        b'\\' => b"\\",
+        _ => REPLACEMENT,
     }
 }
 
@@ -760,6 +813,10 @@ fn push_lossy(text: &mut Text, mut piece: &[u8], carry: &mut ([u8; 4], usize)) {
                 carry.1 = 0;
             }
         }
+    }
+    // The common case, quickly.
+    if let Ok(whole) = std::str::from_utf8(piece) {
+        return text.push(whole);
     }
     let mut chunks = piece.utf8_chunks().peekable();
     while let Some(chunk) = chunks.next() {
@@ -829,6 +886,10 @@ const MAX_SHORT: usize = 1024;
 /// Bytes of a string that is to be read again.
 const MAX_WHOLE: usize = 64 * 1024;
 const MAX_NUMBER: usize = 64;
+/// Bytes of a long string that are gathered before they are looked at.
+const GATHERED: usize = 4096;
+/// Words of eight bytes.
+const NEAR: usize = 8;
 
 /// A document that is there as a whole: JSON inside of JSON. `None` if it is none.
 pub(crate) fn read(bytes: &[u8], shape: &'static Shape, content: usize, key: Key) -> Option<Node> {
