@@ -28,7 +28,7 @@ pub mod splits;
 
 use std::fmt::Debug;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Instant, SystemTime};
 
 use opentelemetry::Value;
 
@@ -197,11 +197,6 @@ pub fn recognise<H: Carrier>(
     request: &Request<'_, H>,
 ) -> Option<Box<Inspection>> {
     let found = providers::recognise(settings, policy, request)?;
-    let loan = settings.budget.lend(BASE, Use::Inspections);
-    let Some(loan) = loan else {
-        settings.metrics.uninspected.inc("budget");
-        return None;
-    };
     let mut facts = settings.facts();
     facts.server = request.subject.direction == Direction::Inbound;
     facts.provider = found.provider;
@@ -227,9 +222,10 @@ pub fn recognise<H: Carrier>(
         answer: None,
         streamed: false,
         status: 0,
+        begun: SystemTime::now(),
         times: Times { started: Instant::now(), first: None, last: None, chunks: None },
         incomplete: None,
-        loan,
+        loan: None,
         asks_usage: policy.asks_usage(&subject),
         writes_meta: policy.writes_meta(&subject),
         filter: None,
@@ -255,10 +251,12 @@ pub struct Inspection {
     answer: Option<Reading>,
     streamed: bool,
     status: u16,
+    begun: SystemTime,
     times: Times,
     /// What is missing.
     incomplete: Option<&'static str>,
-    loan: Loan,
+    /// What is remembered beyond [`FREE`].
+    loan: Option<Loan>,
     /// A rule asks for usage where the client does not.
     asks_usage: bool,
     /// A rule has our context written into `_meta`.
@@ -275,6 +273,11 @@ struct Times {
 }
 
 impl Inspection {
+    /// When the request's head had come.
+    pub fn begun(&self) -> SystemTime {
+        self.begun
+    }
+
     /// Whether the request's headers wait for its body: what places the call is there.
     pub fn holds(&self) -> bool {
         self.holds
@@ -293,8 +296,12 @@ impl Inspection {
     /// The request's body has ended.
     pub fn request_ended(&mut self) {
         let (Some(mut reading), Some(facts)) = (self.request.take(), &mut self.facts) else { return };
-        if let Err(why) = reading.finish(&mut *self.format, facts) {
-            self.give_up_request(why);
+        let finished = reading.finish(&mut *self.format, facts);
+        let incomplete = reading.is_incomplete().then_some("too_large");
+        facts.evidence.incomplete |= incomplete.is_some();
+        match finished {
+            Err(why) => self.give_up_request(why),
+            Ok(()) => incomplete.into_iter().for_each(|why| self.missing(why)),
         }
     }
 
@@ -304,8 +311,7 @@ impl Inspection {
     }
 
     /// The call has its place; its headers go out.
-    pub fn placed(&mut self, span: &ActiveSpan, now: Instant) {
-        self.times.started = now;
+    pub fn placed(&mut self, span: &ActiveSpan) {
         self.format.placed(span);
     }
 
@@ -468,12 +474,15 @@ impl Inspection {
         if let Some(failure) = &mut facts.error {
             redact(&mut failure.message);
         }
-        let Some(content) = facts.content.take() else { return };
+        let Some(mut content) = facts.content.take() else { return };
         let writer = Writer::new(self.policy.redaction(), self.settings.genai.max_content);
         let output = facts.reply.take_messages();
         let written = [
             (semconv::GEN_AI_SYSTEM_INSTRUCTIONS, (!content.system.is_empty()).then(|| writer.system(&content.system))),
-            (semconv::GEN_AI_INPUT_MESSAGES, (!content.input.is_empty()).then(|| writer.input(&content.input))),
+            (
+                semconv::GEN_AI_INPUT_MESSAGES,
+                (!content.input.is_empty()).then(|| writer.input(content.input.make_contiguous())),
+            ),
             (semconv::GEN_AI_OUTPUT_MESSAGES, (!output.is_empty()).then(|| writer.output(&output))),
             (semconv::GEN_AI_TOOL_DEFINITIONS, (!content.tools.is_empty()).then(|| writer.tools(&content.tools))),
             (semconv::GEN_AI_TOOL_CALL_ARGUMENTS, content.arguments.as_ref().map(|text| writer.value(text))),
@@ -500,7 +509,11 @@ impl Inspection {
 
     /// What is left of the bodies when the exchange has ended.
     fn read_rest(&mut self, end: End) {
-        self.request_ended();
+        if let Some(reading) = self.request.take().filter(Reading::has_begun) {
+            // Answered, or broken off, before it was whole.
+            drop(reading);
+            self.give_up_request("truncated");
+        }
         let (Some(mut reading), Some(facts)) = (self.answer.take(), &mut self.facts) else { return };
         let mut fault = None;
         match end {
@@ -545,8 +558,17 @@ impl Inspection {
     fn account(&mut self) {
         let held = self.facts.as_ref().map_or(0, |facts| facts.held())
             + [&self.request, &self.answer].into_iter().flatten().map(Reading::held).sum::<usize>();
-        let lent = usize::try_from(self.loan.bytes()).unwrap_or(usize::MAX);
-        if held > lent && !self.loan.grow((held - lent).max(BASE)) {
+        let lent = self.loan.as_ref().map_or(0, |loan| usize::try_from(loan.bytes()).unwrap_or(usize::MAX));
+        let missing = held.saturating_sub(FREE).saturating_sub(lent);
+        let granted = match &mut self.loan {
+            _ if missing == 0 => true,
+            Some(loan) => loan.grow(missing.max(BASE)),
+            none => {
+                *none = self.settings.budget.lend(missing.max(BASE), Use::Inspections);
+                none.is_some()
+            }
+        };
+        if !granted {
             (self.request, self.answer) = (None, None);
             self.missing("budget");
         }
@@ -581,7 +603,9 @@ fn write(mut facts: Box<Facts>, streamed: bool, span: &mut Span) {
     facts.write(streamed, span);
 }
 
-/// What an inspection may hold without asking again.
+/// What an inspection may hold without asking at all: most are of short calls, or of calls that turn out to be nothing to read.
+const FREE: usize = 4 * 1024;
+/// What it asks for at least.
 const BASE: usize = 16 * 1024;
 /// What providers call the id that their support asks for.
 const REQUEST_IDS: [&str; 4] = ["x-amzn-requestid", "x-request-id", "request-id", "apim-request-id"];

@@ -109,7 +109,7 @@ fn seen(
     let (sink, mut source) = channel(64, 64, Arc::new(Metrics::default()));
     let span = ActiveSpan::new(span, sink);
     let mut now = Instant::now();
-    inspection.placed(&span, now);
+    inspection.placed(&span);
     let status: u16 = answer.line[1].parse().unwrap();
     inspection.answered(status, &answer.headers);
     for piece in answer.body.chunks(piece) {

@@ -2,6 +2,7 @@
 //! for `stitch`, and content if that is captured.
 
 use std::borrow::Cow;
+use std::collections::VecDeque;
 
 use opentelemetry::{Array, Key as Name, KeyValue, StringValue, Value};
 
@@ -61,7 +62,7 @@ pub(crate) struct Facts {
 /// Content, as the conventions shape it.
 #[derive(Debug, Default)]
 pub(crate) struct Content {
-    pub(crate) input: Vec<Message>,
+    pub(crate) input: VecDeque<Message>,
     pub(crate) system: Vec<Text>,
     pub(crate) tools: Vec<Tool>,
     /// Of an MCP tool.
@@ -278,12 +279,12 @@ impl Facts {
         }
         let size = message.held();
         if let Some(content) = &mut self.content {
-            // The newest are worth most: the oldest make room.
+            // The first and the newest are worth most: those between make room.
             self.kept += size;
-            content.input.push(message);
+            content.input.push_back(message);
             while self.kept > self.limit.saturating_mul(4) && content.input.len() > 2 {
-                let oldest = content.input.remove(1);
-                self.kept -= oldest.held();
+                content.input.swap(0, 1);
+                self.kept -= content.input.pop_front().map_or(0, |oldest| oldest.held());
             }
         }
     }

@@ -606,6 +606,10 @@ impl Reader {
                             self.keep(unescaped(*letter), purpose);
                             bytes = rest;
                         }
+                        [b'\\', b'u', a, b, c, d, rest @ ..] if character([*a, *b, *c, *d]).is_some() => {
+                            self.keep_char(character([*a, *b, *c, *d]), purpose);
+                            bytes = rest;
+                        }
                         [b'\\', rest @ ..] => {
                             self.state = State::Text(purpose, Escape::Begun);
                             return rest;
@@ -771,6 +775,12 @@ fn special(bytes: &[u8]) -> Option<usize> {
     }
     let behind = near.len() * 8;
     memchr2(b'"', b'\\', bytes.get(behind..).unwrap_or_default()).map(|found| behind + found)
+}
+
+/// What four digits behind `\u` stand for; `None` for half of a pair, and for what is no number.
+fn character(digits: [u8; 4]) -> Option<char> {
+    let digits = digits.into_iter().map(|digit| char::from(digit).to_digit(16));
+    char::from_u32(digits.into_iter().try_fold(0, |number, digit| Some(number << 4 | digit?))?)
 }
 
 /// What a letter behind a backslash stands for.

@@ -228,7 +228,7 @@ impl Parked {
         // What it has read is told: little is left to hold.
         let held = PARKED.max(inspection.facts.as_ref().map_or(0, |facts| facts.held()));
         if let Some(loan) = ticket.settings.budget.lend(held, Use::Inspections) {
-            inspection.loan = loan;
+            inspection.loan = Some(loan);
         }
         let mut table = self.lock();
         let known = table.calls.get_mut(&ticket.key).filter(|entry| entry.age == ticket.age);

@@ -168,10 +168,10 @@ pub(crate) fn recognise<H: Carrier>(
     let outbound = subject.direction == Direction::Outbound;
     if outbound && (json != Type::Other || subject.method == "GET") {
         let host = subject.host.map(policy::bare_host).unwrap_or_default();
-        let provider = policy.provider_for(host).or_else(|| provider(host, subject.port, header("user-agent")));
         let found = LINES.iter().filter(|line| line.method == subject.method);
         let found = found.filter_map(|line| Some((line, stars(line.path, subject.path)?)));
         if let Some((line, stars)) = found.into_iter().next().filter(|(line, _)| is_meant(line, &header, host)) {
+            let provider = policy.provider_for(host).or_else(|| provider(host, subject.port, header("user-agent")));
             let route = Route { stars, provider };
             let made = (line.make)(&route);
             // A path alone that reads things is not enough: there must be a provider behind it.

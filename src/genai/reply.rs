@@ -92,13 +92,14 @@ impl Reply {
         let new = || Building::Call { id: None, name: Box::default(), arguments: fresh, server: None };
         let (id, name) = (id.filter(|id| !id.is_empty()), name.filter(|name| !name.is_empty()));
         if let Some(Building::Call { id: known, name: called, .. }) = self.part(choice, place, new) {
+            let named = (known.is_none() && id.is_some()) || (called.is_empty() && name.is_some());
             if known.is_none() {
                 *known = id.map(|id| super::facts::bounded(id).into());
             }
             if called.is_empty() {
                 *called = super::facts::bounded(name.unwrap_or_default()).into();
             }
-            self.changed |= id.is_some() || name.is_some();
+            self.changed |= named;
         }
     }
 

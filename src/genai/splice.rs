@@ -282,7 +282,8 @@ mod tests {
     const FILTERED: &str = "data: {\"choices\":[],\"prompt_filter_results\":[]}\r\n\r\n";
     const USAGE: &str = "data: {\"id\":\"x\",\"choices\":[],\"usage\":{\"total_tokens\":3}}\n\n";
 
-    const LAST: &str = "data: {\"choices\":[{\"index\":0,\"delta\":{\"content\":\"last words\"}}],\"usage\":{\"total_tokens\":3}}\n\n";
+    const LAST: &str =
+        "data: {\"choices\":[{\"index\":0,\"delta\":{\"content\":\"last words\"}}],\"usage\":{\"total_tokens\":3}}\n\n";
 
     #[test]
     fn only_the_chunk_of_usage_is_taken_out_however_the_stream_is_cut() {

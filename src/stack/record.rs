@@ -104,6 +104,10 @@ impl Context {
             (None, false) => client_span(head, target, placement, policy),
             (None, true) => server_span(head, target, placement, policy),
         };
+        if let Some(inspection) = &inspection {
+            // The head may have waited for the body: for the client the call began before that.
+            span.start = inspection.begun();
+        }
         if server {
             let first = policy.inside(None, target.peer.ip()).then(|| forwarded::client(head.headers)).flatten();
             let client =
@@ -117,7 +121,7 @@ impl Context {
         inspection = inspection.filter(|inspection| !inspection.is_over());
         let captured = policy.captured_response_headers().into();
         if let Some(inspection) = &mut inspection {
-            inspection.placed(&span, Instant::now());
+            inspection.placed(&span);
         }
         (edits, Some(Call { span, grpc, server, captured, inspection, failed: None, parked: false }))
     }

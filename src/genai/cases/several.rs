@@ -60,12 +60,12 @@ impl Stage {
         if let Some(inspection) = &mut exchange.inspection {
             let held = inspection.holds();
             if !held {
-                inspection.placed(&span, Instant::now());
+                inspection.placed(&span);
             }
             request.body.chunks(self.piece).for_each(|piece| inspection.request(piece));
             inspection.request_ended();
             if held {
-                inspection.placed(&span, Instant::now());
+                inspection.placed(&span);
             }
         }
         exchange.inspection.take_if(|inspection| inspection.is_over());
