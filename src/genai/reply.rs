@@ -42,6 +42,11 @@ enum Building {
         server: Option<Box<str>>,
     },
     Whole(Part),
+    /// A whole one with an id that is no part of the message: clients leave it out when they repeat it.
+    Named {
+        id: Box<str>,
+        part: Part,
+    },
 }
 
 impl Reply {
@@ -126,6 +131,16 @@ impl Reply {
         }
     }
 
+    /// A tool is asked for, whole. Its id is evidence, but no part of the message.
+    pub(crate) fn put_named(&mut self, choice: u64, place: u64, id: Option<&str>, part: Part) {
+        self.put(choice, place, part);
+        if let (Some(id), Some(found)) = (id, self.part(choice, place, unreachable_part))
+            && let Building::Whole(part) = std::mem::replace(found, unreachable_part())
+        {
+            *found = Building::Named { id: super::facts::bounded(id).into(), part };
+        }
+    }
+
     /// All parts of a choice.
     pub(crate) fn whole(&mut self, choice: u64, mut message: Message) {
         let limit = self.limit;
@@ -196,6 +211,9 @@ impl Reply {
                 }
                 Building::Whole(Part::ToolCall { id, name, arguments }) => {
                     ToolCall { id: id.clone(), name: name.clone(), arguments: arguments.digest }
+                }
+                Building::Named { id, part: Part::ToolCall { name, arguments, .. } } => {
+                    ToolCall { id: Some(id.clone()), name: name.clone(), arguments: arguments.digest }
                 }
                 _ => continue,
             };
@@ -273,7 +291,12 @@ impl Reply {
 
 impl Building {
     fn is_call(&self) -> bool {
-        matches!(self, Building::Call { server: None, .. } | Building::Whole(Part::ToolCall { .. }))
+        matches!(
+            self,
+            Building::Call { server: None, .. }
+                | Building::Whole(Part::ToolCall { .. })
+                | Building::Named { part: Part::ToolCall { .. }, .. }
+        )
     }
 
     fn into_part(self, key: &Key) -> Part {
@@ -287,7 +310,7 @@ impl Building {
                     Some(kind) => Part::ServerToolCall { id, name, kind, arguments },
                 }
             }
-            Building::Whole(part) => part,
+            Building::Whole(part) | Building::Named { part, .. } => part,
         }
     }
 
@@ -295,7 +318,7 @@ impl Building {
         match self {
             Building::Text(text) | Building::Reasoning(text) => text.held(),
             Building::Call { arguments, .. } => arguments.held(),
-            Building::Whole(part) => part.held(),
+            Building::Whole(part) | Building::Named { part, .. } => part.held(),
         }
     }
 }

@@ -248,6 +248,27 @@ fn what_mistral_streams_is_known_again_be_arguments_text_or_objects() {
     });
 }
 
+fn reply_of(path: &str, request: &Value, kind: &'static str, body: &str) -> (Option<Digest>, Evidence) {
+    let inspection = inspected(&settings(), path, "example.com", request.to_string().as_bytes()).unwrap();
+    answered(inspection, kind, body.as_bytes())
+}
+
+#[test]
+fn ids_of_ollamas_calls_are_known_though_clients_drop_them() {
+    let call = |id: usize| json!({ "id": format!("call_{id}"), "function": { "name": "w", "arguments": { "n": id } } });
+    let line = |from: usize, to: usize| {
+        let calls: Vec<_> = (from..to).map(call).collect();
+        json!({ "model": "l", "message": { "role": "assistant", "content": "", "tool_calls": calls }, "done": to == 200 })
+    };
+    let request = json!({ "model": "l", "messages": [{ "role": "user", "content": "hi" }] });
+    let (_, evidence) =
+        reply_of("/api/chat", &request, "application/x-ndjson", &lines(&[line(0, 2), line(2, 140), line(140, 200)]));
+    let ids: Vec<_> = evidence.issued.iter().map(|call| call.id.as_deref().unwrap().to_owned()).collect();
+    let expected: Vec<_> = (0..128).map(|id| format!("call_{id}")).collect();
+    assert_eq!(ids, expected);
+    assert!(evidence.incomplete);
+}
+
 /// Every value of every body, in its place something else.
 #[test]
 fn no_value_of_another_type_harms_anybody() {
