@@ -59,23 +59,7 @@ impl Reply {
         self.item = Some(places);
     }
 
-    /// A piece of text.
-    pub(crate) fn text(&mut self, choice: u64, place: u64, piece: &str) {
-        let fresh = Text::new(self.limit, &self.key);
-        if let Some(Building::Text(text)) = self.part(choice, place, || Building::Text(fresh)) {
-            text.push(piece);
-        }
-    }
-
-    /// A piece of what the model thinks.
-    pub(crate) fn reasoning(&mut self, choice: u64, place: u64, piece: &str) {
-        let fresh = Text::new(self.limit, &self.key);
-        if let Some(Building::Reasoning(text)) = self.part(choice, place, || Building::Reasoning(fresh)) {
-            text.push(piece);
-        }
-    }
-
-    /// A piece of text as it was read: the first one may be of any length.
+    /// A piece of text as it was read. Of a long one something is missing, unless it is the first: then all of it was hashed.
     pub(crate) fn add(&mut self, choice: u64, place: u64, piece: &Text) {
         let fresh = Text::new(self.limit, &self.key);
         if let Some(Building::Text(text)) = self.part(choice, place, || Building::Text(fresh)) {
@@ -115,7 +99,15 @@ impl Reply {
         }
     }
 
-    /// A piece of its arguments, JSON.
+    /// A piece of its arguments as it was read.
+    pub(crate) fn add_arguments(&mut self, choice: u64, place: u64, piece: &Text) {
+        self.call(choice, place, None, None);
+        if let Some(Building::Call { arguments, .. }) = self.part(choice, place, unreachable_part) {
+            arguments.append(piece);
+        }
+    }
+
+    /// The same of JSON that was written anew.
     pub(crate) fn arguments(&mut self, choice: u64, place: u64, piece: &str) {
         self.call(choice, place, None, None);
         if let Some(Building::Call { arguments, .. }) = self.part(choice, place, unreachable_part) {

@@ -135,8 +135,8 @@ fn say(said: &mut Node, index: u64, facts: &mut Facts) {
     if let Some(call @ Node::Object(_)) = said.get("tool_calls") {
         let place = CALLS + index;
         facts.reply.call(0, place, call.str("id"), call.at(&["function", "name"]).and_then(Node::as_str));
-        if let Some(piece) = call.at(&["function", "arguments"]).and_then(Node::as_str) {
-            facts.reply.arguments(0, place, piece);
+        if let Some(Node::Text(piece)) = call.at(&["function", "arguments"]) {
+            facts.reply.add_arguments(0, place, piece);
         }
     }
 }

@@ -144,6 +144,14 @@ fn part(mut item: Node, facts: &Facts) -> Part {
     .unwrap_or_else(|| Part::Other(kind.into()))
 }
 
+/// A piece of something that is put together: a field as it was read, if it says something.
+pub(super) fn piece<'n>(node: &'n Node, name: &str) -> Option<&'n Text> {
+    match node.get(name) {
+        Some(Node::Text(text)) if text.length() > 0 => Some(text),
+        _ => None,
+    }
+}
+
 /// An address, or data in one.
 pub(super) fn uri(text: Text) -> Media {
     if text.kept().starts_with("http") && !text.is_truncated() {

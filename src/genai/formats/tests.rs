@@ -269,6 +269,40 @@ fn ids_of_ollamas_calls_are_known_though_clients_drop_them() {
     assert!(evidence.incomplete);
 }
 
+/// More than is kept of one piece that is to be put together with others.
+fn long() -> String {
+    "x".repeat(100_000)
+}
+
+#[test]
+fn a_long_piece_of_a_stream_is_hashed_if_it_is_the_first_and_noted_as_lost_if_it_is_not() {
+    let request = json!({ "model": "m", "max_tokens": 9, "messages": [{ "role": "user", "content": "hi" }] });
+    let chat = |text: &str| json!({ "id": "1", "choices": [{ "index": 0, "delta": { "content": text } }] });
+    let block = |text: &str| json!({ "type": "content_block_delta", "index": 0, "delta": { "type": "text_delta", "text": text } });
+    let completion = |text: &str| json!({ "id": "1", "choices": [{ "index": 0, "text": text }] });
+    let paths: [(&str, &dyn Fn(&str) -> Value); 3] =
+        [("/v1/chat/completions", &chat), ("/models/m:streamRawPredict", &block), ("/v1/completions", &completion)];
+    for (path, piece) in paths {
+        let reply = |pieces: &[Value]| reply_of(path, &request, "text/event-stream", &events(pieces)).0;
+        assert!(reply(&[piece(&long())]).is_some(), "{path}");
+        assert!(reply(&[piece(&long()), piece("."), piece(".")]).is_none(), "{path}");
+        assert!(reply(&[piece("."), piece(&long())]).is_none(), "{path}");
+    }
+}
+
+#[test]
+fn arguments_of_which_a_piece_was_cut_have_no_digest() {
+    let request = json!({ "model": "m", "messages": [{ "role": "user", "content": "hi" }] });
+    let said = |arguments: &str| {
+        let call = json!({ "index": 0, "id": "a", "function": { "name": "w", "arguments": arguments } });
+        json!({ "id": "1", "choices": [{ "index": 0, "delta": { "tool_calls": [call] }, "finish_reason": "tool_calls" }] })
+    };
+    // What is cut away is blank: JSON it stays.
+    let pieces = [said("{\"a\":"), said(&format!("1}}{}2", " ".repeat(100_000)))];
+    let (_, evidence) = reply_of("/v1/chat/completions", &request, "text/event-stream", &events(&pieces));
+    assert_eq!((&*evidence.issued[0].name, evidence.issued[0].arguments), ("w", None));
+}
+
 /// Every value of every body, in its place something else.
 #[test]
 fn no_value_of_another_type_harms_anybody() {
