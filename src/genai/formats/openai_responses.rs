@@ -124,6 +124,7 @@ impl Format for OpenAiResponses {
     }
 
     fn answer(&mut self, body: Node, facts: &mut Facts) {
+        still_running(&body, facts);
         self.response(body, facts);
     }
 
@@ -194,6 +195,13 @@ impl OpenAiResponses {
         for (index, part) in (0..).zip(request_item(item, facts).parts) {
             facts.reply.put(0, place * PARTS + index, part);
         }
+    }
+}
+
+/// A response that is made in the background has not ended with the answer that tells of it.
+fn still_running(body: &Node, facts: &mut Facts) {
+    if matches!(body.str("status"), Some("queued" | "in_progress")) {
+        facts.reply.without_reasons();
     }
 }
 
@@ -295,6 +303,7 @@ impl Format for Fetch {
 
     fn answer(&mut self, body: Node, facts: &mut Facts) {
         facts.set_text(semconv::GEN_AI_RESPONSE_STATUS, body.str("status"));
+        still_running(&body, facts);
         OpenAiResponses::default().response(body, facts);
         facts.response_model = None;
     }
