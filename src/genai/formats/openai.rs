@@ -210,12 +210,21 @@ pub(super) fn usage(found: &Node, facts: &mut Facts) {
 
 /// An error inside an answer whose status says nothing of it.
 pub(super) fn failed(body: &Node, facts: &mut Facts) {
-    if body.get("error").is_some_and(|error| !error.is_null()) {
+    if body.get("error").is_some_and(says_something) {
         reading::failed(body, facts);
         if facts.error.is_none() {
             facts.fail("_OTHER", None);
         }
     }
+}
+
+/// Some servers send `"error"` with every answer: empty or false, it is none.
+fn says_something(error: &Node) -> bool {
+    let is_said = |value: &Node| match value {
+        Node::Int(code) => *code != 0,
+        value => value.as_str().is_some_and(|text| !text.is_empty()),
+    };
+    is_said(error) && error.as_int().is_none() || error.fields().iter().any(|(_, value)| is_said(value))
 }
 
 /// The conventions' name of a finish reason.
