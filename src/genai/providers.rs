@@ -225,7 +225,7 @@ fn is_meant<'h>(line: &Line, header: &dyn Fn(&'static str) -> Option<&'h str>, h
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Type {
     Json,
-    /// Nothing is said, or what `curl -d` says of everything.
+    /// Nothing is said, or what `curl -d` or a browser's `fetch` says of everything.
     Unsaid,
     Other,
 }
@@ -237,7 +237,7 @@ impl Type {
         let is = |other: &str| kind.eq_ignore_ascii_case(other);
         if is("application/json") || is("text/json") || ends_with_ignoring_case(kind, "+json") {
             Type::Json
-        } else if is("application/x-www-form-urlencoded") {
+        } else if is("application/x-www-form-urlencoded") || is("text/plain") {
             Type::Unsaid
         } else {
             Type::Other
