@@ -236,7 +236,7 @@ fn read_plain(mut body: Node, facts: &mut Facts) {
         let Some(Node::Array(items)) = body.take(list) else { continue };
         for (index, item) in (0..).zip(&items) {
             read_choice(index, item, facts);
-            put_out = item.count("tokenCount").map(|count| count + put_out.unwrap_or(0)).or(put_out);
+            put_out = item.count("tokenCount").map(|count| count.saturating_add(put_out.unwrap_or(0))).or(put_out);
         }
     }
     read_choice(0, &body, facts);

@@ -155,7 +155,7 @@ fn read_choice(mut choice: Node, position: u64, facts: &mut Facts) {
         }
         if let Some(Node::Array(calls)) = said.take("tool_calls") {
             for (position, mut call) in calls.into_iter().enumerate() {
-                let place = CALLS + call.count("index").unwrap_or(position as u64);
+                let place = CALLS.saturating_add(call.count("index").unwrap_or(position as u64));
                 let id = call.str("id").map(str::to_owned);
                 let called = call.take("function").or_else(|| call.take("custom")).unwrap_or(Node::Null);
                 facts.reply.call(index, place, id.as_deref(), called.str("name"));

@@ -182,17 +182,17 @@ impl OpenAiResponses {
     }
 
     fn output_item(&mut self, place: u64, item: Node, whole: bool, facts: &mut Facts) {
-        if self.items.contains(&place) {
+        if place >= MAX_ITEMS || self.items.contains(&place) {
             return;
         }
-        if whole && self.items.len() < MAX_ITEMS {
+        if whole {
             self.items.push(place);
         }
         let compacted = item.str("type") == Some("compaction");
         if compacted {
             facts.set(semconv::GEN_AI_CONVERSATION_COMPACTED, true);
         }
-        for (index, part) in (0..).zip(request_item(item, facts).parts) {
+        for (index, part) in (0..PARTS).zip(request_item(item, facts).parts) {
             facts.reply.put(0, place * PARTS + index, part);
         }
     }
@@ -341,6 +341,7 @@ static ITEM: Shape = Shape::object(&[
     ("result", &CONTENT),
     ("action", &ANY),
 ]);
-/// Places for the parts of one item.
+/// Places for the parts of one item; those that find none are not kept.
 const PARTS: u64 = 64;
-const MAX_ITEMS: usize = 512;
+/// Items of one answer: more have no place.
+const MAX_ITEMS: u64 = 512;

@@ -303,6 +303,43 @@ fn arguments_of_which_a_piece_was_cut_have_no_digest() {
     assert_eq!((&*evidence.issued[0].name, evidence.issued[0].arguments), ("w", None));
 }
 
+#[test]
+fn no_place_is_too_far() {
+    let chat = json!({ "model": "m", "messages": [{ "role": "user", "content": "hi" }] });
+    let responses = json!({ "model": "m", "input": "hi" });
+    for far in [i64::MAX, i64::MAX - 15, i64::from(u32::MAX), -1] {
+        let item = json!({ "type": "function_call", "call_id": "a", "name": "w", "arguments": "{}" });
+        let item = json!({ "type": "response.output_item.done", "output_index": far, "item": item });
+        let call = json!({ "index": far, "id": "a", "function": { "name": "w", "arguments": "{}" } });
+        let delta = json!({ "choices": [{ "index": far, "delta": { "content": "x", "tool_calls": [call] } }] });
+        let message = json!({ "content": { "text": "x" }, "tool_calls": { "id": "a", "function": { "name": "w" } } });
+        let cohere = json!({ "type": "content-delta", "index": far, "delta": { "message": message } });
+        let sums: Vec<_> = (0..4).map(|_| json!({ "outputText": "x", "tokenCount": far })).collect();
+        for (path, request, event) in [
+            ("/v1/responses", &responses, item),
+            ("/v1/chat/completions", &chat, delta),
+            ("/v2/chat", &chat, cohere),
+            ("/m:streamGenerateContent", &json!({ "contents": [] }), json!({ "candidates": [{ "index": far }] })),
+        ] {
+            reply_of(path, request, "text/event-stream", &events(&[event]));
+        }
+        let titan = json!({ "inputText": "hi" });
+        let results = json!({ "results": sums }).to_string();
+        reply_of("/model/amazon.titan-text/invoke", &titan, "application/json", &results);
+    }
+}
+
+#[test]
+fn an_item_of_many_parts_does_not_reach_into_the_next_one() {
+    let request = json!({ "model": "m", "input": "hi" });
+    let parts: Vec<_> = (0..70).map(|_| json!({ "type": "output_text", "text": "x" })).collect();
+    let call = json!({ "type": "function_call", "call_id": "a", "name": "w", "arguments": "{}" });
+    let message = json!({ "type": "message", "role": "assistant", "content": parts });
+    let answer = json!({ "id": "r", "status": "completed", "output": [call, message, call] }).to_string();
+    let (_, evidence) = reply_of("/v1/responses", &request, "application/json", &answer);
+    assert_eq!(evidence.issued.len(), 2);
+}
+
 /// Every value of every body, in its place something else.
 #[test]
 fn no_value_of_another_type_harms_anybody() {
