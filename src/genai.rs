@@ -165,6 +165,11 @@ pub(crate) trait Format: Debug + Send {
         None
     }
 
+    /// About how many bytes it holds beside what it told.
+    fn held(&self) -> usize {
+        0
+    }
+
     /// Whether the call is what it was taken for, as far as is known.
     fn is_relevant(&self) -> bool {
         true
@@ -544,6 +549,7 @@ impl Inspection {
     /// What is remembered is lent; if it is not, nothing more is read.
     fn account(&mut self) {
         let held = self.facts.as_ref().map_or(0, |facts| facts.held())
+            + self.format.held()
             + [&self.request, &self.answer].into_iter().flatten().map(Reading::held).sum::<usize>();
         let lent = usize::try_from(self.loan.bytes()).unwrap_or(usize::MAX);
         if held > lent && !self.loan.grow((held - lent).max(BASE)) {

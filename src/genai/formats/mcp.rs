@@ -274,6 +274,13 @@ impl Format for Mcp {
         }
     }
 
+    fn held(&self) -> usize {
+        match &self.says {
+            Says::Batch(batch) => batch.held(),
+            _ => 0,
+        }
+    }
+
     fn is_relevant(&self) -> bool {
         self.named || self.proven || self.is_awaited()
     }

@@ -340,6 +340,16 @@ fn an_item_of_many_parts_does_not_reach_into_the_next_one() {
     assert_eq!(evidence.issued.len(), 2);
 }
 
+#[test]
+fn params_of_a_batch_that_waits_for_its_span_are_accounted_for() {
+    let numbers: Vec<_> = (0..500).collect();
+    let call = |id: u64| json!({ "jsonrpc": "2.0", "id": id, "method": "tools/call", "params": { "name": "w", "arguments": { "n": numbers } } });
+    let batch = Value::Array((0..60).map(call).collect()).to_string();
+    let inspection = inspected(&settings(), "/mcp", "example.com", batch.as_bytes()).unwrap();
+    let least = 60 * 500 * size_of::<crate::genai::json::Node>();
+    assert!(inspection.loan.bytes() >= least as u64, "{} < {least}", inspection.loan.bytes());
+}
+
 /// Every value of every body, in its place something else.
 #[test]
 fn no_value_of_another_type_harms_anybody() {
