@@ -165,14 +165,8 @@ pub(super) fn uri(text: Text) -> Media {
 pub(super) fn result(content: Option<Node>, facts: &Facts) -> Arguments {
     match content {
         Some(Node::Array(items)) => {
-            let mut all = Text::new(facts.limit, &facts.key);
-            for mut item in items {
-                match facts.text(item.take("text")) {
-                    Some(text) => all.append(&text),
-                    None => all.lost(),
-                }
-            }
-            Arguments { json: all, digest: None }
+            let parts = items.into_iter().map(|item| part(item, facts)).collect();
+            Arguments::of_parts(parts, facts.limit, &facts.key)
         }
         text => Arguments { json: facts.text(text).unwrap_or_else(|| Text::new(0, &facts.key)), digest: None },
     }

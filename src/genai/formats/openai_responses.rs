@@ -336,7 +336,7 @@ static ITEM: Shape = Shape::object(&[
     ("name", &SCALAR),
     ("arguments", &WHOLE),
     ("input", &WHOLE),
-    ("output", &Shape::text_or(Keep::Content, &Shape::object(&[("type", &SCALAR), ("text", &CONTENT)]))),
+    ("output", &REQUEST_CONTENT),
     ("summary", &Shape::array(&Shape::object(&[("text", &CONTENT)]))),
     ("result", &CONTENT),
     ("action", &ANY),

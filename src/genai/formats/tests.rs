@@ -350,6 +350,24 @@ fn params_of_a_batch_that_waits_for_its_span_are_accounted_for() {
     assert!(inspection.loan.bytes() >= least as u64, "{} < {least}", inspection.loan.bytes());
 }
 
+#[test]
+fn results_of_tools_in_several_parts_are_told_apart() {
+    let text = |text: &str| json!({ "type": "text", "text": text });
+    let settings = settings();
+    let of = |content: Value| {
+        let chat = json!({ "model": "m", "messages": [{ "role": "tool", "tool_call_id": "a", "content": content }] });
+        let inspection = inspected(&settings, "/v1/chat/completions", "example.com", chat.to_string().as_bytes());
+        let evidence = inspection.unwrap().evidence().unwrap().clone();
+        assert!(!evidence.incomplete && evidence.items.len() == 1);
+        evidence
+    };
+    assert_eq!(of(json!([text("one"), text("two")])), of(json!([text("one"), text("two")])));
+    assert_ne!(of(json!([text("one"), text("two")])).items, of(json!([text("one"), text("three")])).items);
+    assert_eq!(of(json!([text("one")])).items, of(json!("one")).items);
+    let image = |url: &str| json!({ "type": "image_url", "image_url": { "url": url } });
+    assert_ne!(of(json!([text("one"), image("data:a")])).items, of(json!([text("one"), image("data:b")])).items);
+}
+
 /// Every value of every body, in its place something else.
 #[test]
 fn no_value_of_another_type_harms_anybody() {
