@@ -107,7 +107,9 @@ fn held(node: &Node) -> usize {
             Node::Text(text) => size_of::<Text>() + text.held(),
             Node::Short(text) => text.len(),
             Node::Array(items) => items.iter().map(held).sum(),
-            Node::Object(fields) => fields.iter().map(|(name, value)| size_of::<Box<str>>() + name.len() + held(value)).sum(),
+            Node::Object(fields) => {
+                fields.iter().map(|(name, value)| size_of::<Box<str>>() + name.len() + held(value)).sum()
+            }
             Node::Null | Node::Bool(_) | Node::Int(_) | Node::Float(_) => 0,
         }
 }
