@@ -165,6 +165,11 @@ pub(crate) trait Format: Debug + Send {
         None
     }
 
+    /// About how many bytes it holds beside what it told.
+    fn held(&self) -> usize {
+        0
+    }
+
     /// Whether the call is what it was taken for, as far as is known.
     fn is_relevant(&self) -> bool {
         true
@@ -557,6 +562,7 @@ impl Inspection {
     /// What is remembered is lent; if it is not, nothing more is read.
     fn account(&mut self) {
         let held = self.facts.as_ref().map_or(0, |facts| facts.held())
+            + self.format.held()
             + [&self.request, &self.answer].into_iter().flatten().map(Reading::held).sum::<usize>();
         let lent = self.loan.as_ref().map_or(0, |loan| usize::try_from(loan.bytes()).unwrap_or(usize::MAX));
         let missing = held.saturating_sub(FREE).saturating_sub(lent);

@@ -216,7 +216,9 @@ pub(crate) fn recognise<H: Carrier>(
 /// Paths that other services have, too, are told by more than the path.
 fn is_meant<'h>(line: &Line, header: &dyn Fn(&'static str) -> Option<&'h str>, host: &str) -> bool {
     match line.path {
-        "/v1/messages" => header("anthropic-version").is_some() || host.ends_with("anthropic.com"),
+        "/v1/messages" => {
+            header("anthropic-version").is_some() || is_host("anthropic.com", host) || is_host("*.anthropic.com", host)
+        }
         _ => true,
     }
 }
@@ -225,7 +227,7 @@ fn is_meant<'h>(line: &Line, header: &dyn Fn(&'static str) -> Option<&'h str>, h
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Type {
     Json,
-    /// Nothing is said, or what `curl -d` says of everything.
+    /// Nothing is said, or what `curl -d` or a browser's `fetch` says of everything.
     Unsaid,
     Other,
 }
@@ -237,7 +239,7 @@ impl Type {
         let is = |other: &str| kind.eq_ignore_ascii_case(other);
         if is("application/json") || is("text/json") || ends_with_ignoring_case(kind, "+json") {
             Type::Json
-        } else if is("application/x-www-form-urlencoded") {
+        } else if is("application/x-www-form-urlencoded") || is("text/plain") {
             Type::Unsaid
         } else {
             Type::Other
@@ -263,14 +265,14 @@ fn is_host(pattern: &str, host: &str) -> bool {
     }
 }
 
-/// What stands in the places of a pattern's stars, if the path ends as the pattern does.
+/// What stands in the places of a pattern's stars, if the path ends as the pattern does, in whichever case (Azure).
 fn stars(pattern: &str, path: &str) -> Option<Vec<String>> {
     let mut stars = Vec::new();
-    let mut found = path.strip_suffix('/').unwrap_or(path).rsplit('/');
+    let mut found = path.trim_end_matches('/').rsplit('/');
     for wanted in pattern.rsplit('/').take_while(|wanted| !wanted.is_empty()) {
         let segment = found.next()?;
         let star = match wanted.strip_prefix('*') {
-            None if wanted == segment => continue,
+            None if wanted.eq_ignore_ascii_case(segment) => continue,
             None => return None,
             // A colon in a model's name is escaped where it could be mistaken for the one before the verb.
             Some(verb) => segment.strip_suffix(verb).filter(|star| !star.is_empty())?,

@@ -42,6 +42,11 @@ enum Building {
         server: Option<Box<str>>,
     },
     Whole(Part),
+    /// A whole one with an id that is no part of the message: clients leave it out when they repeat it.
+    Named {
+        id: Box<str>,
+        part: Part,
+    },
 }
 
 impl Reply {
@@ -54,23 +59,7 @@ impl Reply {
         self.item = Some(places);
     }
 
-    /// A piece of text.
-    pub(crate) fn text(&mut self, choice: u64, place: u64, piece: &str) {
-        let fresh = Text::new(self.limit, &self.key);
-        if let Some(Building::Text(text)) = self.part(choice, place, || Building::Text(fresh)) {
-            text.push(piece);
-        }
-    }
-
-    /// A piece of what the model thinks.
-    pub(crate) fn reasoning(&mut self, choice: u64, place: u64, piece: &str) {
-        let fresh = Text::new(self.limit, &self.key);
-        if let Some(Building::Reasoning(text)) = self.part(choice, place, || Building::Reasoning(fresh)) {
-            text.push(piece);
-        }
-    }
-
-    /// A piece of text as it was read: the first one may be of any length.
+    /// A piece of text as it was read. Of a long one something is missing, unless it is the first: then all of it was hashed.
     pub(crate) fn add(&mut self, choice: u64, place: u64, piece: &Text) {
         let fresh = Text::new(self.limit, &self.key);
         if let Some(Building::Text(text)) = self.part(choice, place, || Building::Text(fresh)) {
@@ -111,7 +100,15 @@ impl Reply {
         }
     }
 
-    /// A piece of its arguments, JSON.
+    /// A piece of its arguments as it was read.
+    pub(crate) fn add_arguments(&mut self, choice: u64, place: u64, piece: &Text) {
+        self.call(choice, place, None, None);
+        if let Some(Building::Call { arguments, .. }) = self.part(choice, place, unreachable_part) {
+            arguments.append(piece);
+        }
+    }
+
+    /// The same of JSON that was written anew.
     pub(crate) fn arguments(&mut self, choice: u64, place: u64, piece: &str) {
         self.call(choice, place, None, None);
         if let Some(Building::Call { arguments, .. }) = self.part(choice, place, unreachable_part) {
@@ -124,6 +121,16 @@ impl Reply {
         if let Some(found) = self.part(choice, place, unreachable_part) {
             *found = Building::Whole(part);
             self.changed = true;
+        }
+    }
+
+    /// A tool is asked for, whole. Its id is evidence, but no part of the message.
+    pub(crate) fn put_named(&mut self, choice: u64, place: u64, id: Option<&str>, part: Part) {
+        self.put(choice, place, part);
+        if let (Some(id), Some(found)) = (id, self.part(choice, place, unreachable_part))
+            && let Building::Whole(part) = std::mem::replace(found, unreachable_part())
+        {
+            *found = Building::Named { id: super::facts::bounded(id).into(), part };
         }
     }
 
@@ -197,6 +204,9 @@ impl Reply {
                 }
                 Building::Whole(Part::ToolCall { id, name, arguments }) => {
                     ToolCall { id: id.clone(), name: name.clone(), arguments: arguments.digest }
+                }
+                Building::Named { id, part: Part::ToolCall { name, arguments, .. } } => {
+                    ToolCall { id: Some(id.clone()), name: name.clone(), arguments: arguments.digest }
                 }
                 _ => continue,
             };
@@ -274,7 +284,12 @@ impl Reply {
 
 impl Building {
     fn is_call(&self) -> bool {
-        matches!(self, Building::Call { server: None, .. } | Building::Whole(Part::ToolCall { .. }))
+        matches!(
+            self,
+            Building::Call { server: None, .. }
+                | Building::Whole(Part::ToolCall { .. })
+                | Building::Named { part: Part::ToolCall { .. }, .. }
+        )
     }
 
     fn into_part(self, key: &Key) -> Part {
@@ -288,7 +303,7 @@ impl Building {
                     Some(kind) => Part::ServerToolCall { id, name, kind, arguments },
                 }
             }
-            Building::Whole(part) => part,
+            Building::Whole(part) | Building::Named { part, .. } => part,
         }
     }
 
@@ -296,7 +311,7 @@ impl Building {
         match self {
             Building::Text(text) | Building::Reasoning(text) => text.held(),
             Building::Call { arguments, .. } => arguments.held(),
-            Building::Whole(part) => part.held(),
+            Building::Whole(part) | Building::Named { part, .. } => part.held(),
         }
     }
 }

@@ -2,6 +2,7 @@
 //!
 //! Source: `semconv.md` 3.4; Anthropic API reference, "Messages" and "Streaming Messages".
 
+use super::openai;
 use crate::call::SessionKind;
 use crate::genai::facts::{Facts, SplitInput, Usage, bounded};
 use crate::genai::item::{Arguments, Media, Message, Part, Role, Text};
@@ -211,8 +212,16 @@ fn begin_block(place: u64, mut block: Node, facts: &mut Facts) {
     let id = block.some_str("id").map(str::to_owned);
     let name = block.str("name").unwrap_or_default().to_owned();
     match &*kind {
-        "text" => facts.reply.text(0, place, block.str("text").unwrap_or_default()),
-        "thinking" => facts.reply.reasoning(0, place, block.str("thinking").unwrap_or_default()),
+        "text" => {
+            if let Some(Node::Text(text)) = block.get("text") {
+                facts.reply.add(0, place, text);
+            }
+        }
+        "thinking" => {
+            if let Some(Node::Text(thought)) = block.get("thinking") {
+                facts.reply.add_reasoning(0, place, thought);
+            }
+        }
         "tool_use" => facts.reply.call(0, place, id.as_deref(), Some(&name)),
         "server_tool_use" => facts.reply.server_call((0, place), id.as_deref(), &name, &name),
         "mcp_tool_use" => facts.reply.server_call((0, place), id.as_deref(), &name, MCP),
@@ -235,9 +244,21 @@ fn begin_block(place: u64, mut block: Node, facts: &mut Facts) {
 /// It goes on.
 fn grow_block(place: u64, mut delta: Node, facts: &mut Facts) {
     match delta.str("type").unwrap_or_default() {
-        "text_delta" => facts.reply.text(0, place, delta.str("text").unwrap_or_default()),
-        "thinking_delta" => facts.reply.reasoning(0, place, delta.str("thinking").unwrap_or_default()),
-        "input_json_delta" => facts.reply.arguments(0, place, delta.str("partial_json").unwrap_or_default()),
+        "text_delta" => {
+            if let Some(text) = openai::piece(&delta, "text") {
+                facts.reply.add(0, place, text);
+            }
+        }
+        "thinking_delta" => {
+            if let Some(thought) = openai::piece(&delta, "thinking") {
+                facts.reply.add_reasoning(0, place, thought);
+            }
+        }
+        "input_json_delta" => {
+            if let Some(json) = openai::piece(&delta, "partial_json") {
+                facts.reply.add_arguments(0, place, json);
+            }
+        }
         "compaction_delta" => {
             let content = facts.text(delta.take("content"));
             facts.reply.put(0, place, Part::Compaction { id: None, content });

@@ -8,7 +8,7 @@ use base64::prelude::BASE64_STANDARD;
 
 use super::bedrock::{self, Failing};
 use crate::genai::facts::Facts;
-use crate::genai::item::{Message, Part, Role};
+use crate::genai::item::{Message, Part, Role, Text};
 use crate::genai::json::{ANY, CONTENT, Node, SCALAR, Shape, WHOLE};
 use crate::genai::providers::Route;
 use crate::genai::{Format, Headers};
@@ -102,8 +102,14 @@ impl Format for BedrockAgent {
         facts.chunk |= name != "trace";
         match name {
             "chunk" => {
-                let text = body.str("bytes").and_then(|bytes| BASE64_STANDARD.decode(bytes).ok());
-                facts.reply.text(0, 0, &String::from_utf8_lossy(&text.unwrap_or_default()));
+                let Some(Node::Text(bytes)) = body.get("bytes") else { return };
+                let text = BASE64_STANDARD.decode(bytes.kept()).unwrap_or_default();
+                let text = String::from_utf8_lossy(&text);
+                let mut text = Text::of(&text, text.len(), &facts.key);
+                if bytes.is_truncated() {
+                    text.lost();
+                }
+                facts.reply.add(0, 0, &text);
             }
             "trace" => read_trace(&body, facts),
             "returnControl" => {

@@ -3,6 +3,7 @@
 //! Source: `semconv.md` 3.6; the `bedrock-runtime` model of botocore.
 
 use super::bedrock::{self, Failing};
+use super::openai;
 use crate::genai::facts::{Facts, SplitInput, Usage, bounded};
 use crate::genai::item::{Arguments, Media, Message, Part, Role, Text};
 use crate::genai::json::{ANY, CONTENT, Node, SCALAR, SCALARS, Shape, WHOLE};
@@ -245,12 +246,13 @@ fn begin_block(place: u64, start: &Node, facts: &mut Facts) {
 
 /// It goes on.
 fn grow_block(place: u64, delta: &Node, facts: &mut Facts) {
-    if let Some(text) = delta.str("text") {
-        facts.reply.text(0, place, text);
-    } else if let Some(called) = delta.get("toolUse") {
-        facts.reply.arguments(0, place, called.str("input").unwrap_or_default());
-    } else if let Some(thought) = delta.get("reasoningContent") {
-        facts.reply.reasoning(0, place, thought.str("text").unwrap_or_default());
+    let inside = |name, field| openai::piece(delta.get(name)?, field);
+    if let Some(text) = openai::piece(delta, "text") {
+        facts.reply.add(0, place, text);
+    } else if let Some(json) = inside("toolUse", "input") {
+        facts.reply.add_arguments(0, place, json);
+    } else if let Some(thought) = inside("reasoningContent", "text") {
+        facts.reply.add_reasoning(0, place, thought);
     }
 }
 

@@ -212,8 +212,8 @@ fn adapt_choices(body: &mut Node, facts: &mut Facts) {
     let Some(Node::Array(mut choices)) = body.take("choices") else { return };
     for (place, choice) in (0..).zip(&mut choices) {
         let index = choice.count("index").unwrap_or(place);
-        if let Some(text) = choice.some_str("text") {
-            facts.reply.text(index, 0, text);
+        if let Some(text) = openai::piece(choice, "text") {
+            facts.reply.add(index, 0, text);
         }
         let reason = choice.take("stop_reason").filter(|_| choice.some_str("finish_reason").is_none());
         if let (Some(reason), Node::Object(fields)) = (reason, choice) {
@@ -236,7 +236,7 @@ fn read_plain(mut body: Node, facts: &mut Facts) {
         let Some(Node::Array(items)) = body.take(list) else { continue };
         for (index, item) in (0..).zip(&items) {
             read_choice(index, item, facts);
-            put_out = item.count("tokenCount").map(|count| count + put_out.unwrap_or(0)).or(put_out);
+            put_out = item.count("tokenCount").map(|count| count.saturating_add(put_out.unwrap_or(0))).or(put_out);
         }
     }
     read_choice(0, &body, facts);
@@ -259,8 +259,9 @@ fn read_plain(mut body: Node, facts: &mut Facts) {
 
 fn read_choice(index: u64, item: &Node, facts: &mut Facts) {
     let first = |names: &[&str]| names.iter().find_map(|name| item.some_str(name));
-    if let Some(text) = first(&["generation", "outputText", "text", "completion"]) {
-        facts.reply.text(index, 0, text);
+    let said = ["generation", "outputText", "text", "completion"].iter().find_map(|name| openai::piece(item, name));
+    if let Some(text) = said {
+        facts.reply.add(index, 0, text);
     }
     if let Some(reason) = first(&["completionReason", "finish_reason", "stop_reason"]) {
         facts.reply.finish(index, finish_reason(reason));

@@ -121,22 +121,23 @@ impl Format for Cohere {
 
 /// What an event adds. Contents and calls are counted each for themselves.
 fn say(said: &mut Node, index: u64, facts: &mut Facts) {
+    let content_place = CONTENTS.saturating_add(index);
     if let Some(plan) = facts.text(said.take("tool_plan")) {
         facts.reply.add_reasoning(0, PLAN, &plan);
     }
     if let Some(mut content) = said.take("content") {
         if let Some(thought) = facts.text(content.take("thinking")) {
-            facts.reply.add_reasoning(0, CONTENTS + index, &thought);
+            facts.reply.add_reasoning(0, content_place, &thought);
         }
         if let Some(text) = facts.text(content.take("text")).filter(|text| text.length() > 0) {
-            facts.reply.add(0, CONTENTS + index, &text);
+            facts.reply.add(0, content_place, &text);
         }
     }
     if let Some(call @ Node::Object(_)) = said.get("tool_calls") {
-        let place = CALLS + index;
+        let place = CALLS.saturating_add(index);
         facts.reply.call(0, place, call.str("id"), call.at(&["function", "name"]).and_then(Node::as_str));
-        if let Some(piece) = call.at(&["function", "arguments"]).and_then(Node::as_str) {
-            facts.reply.arguments(0, place, piece);
+        if let Some(Node::Text(piece)) = call.at(&["function", "arguments"]) {
+            facts.reply.add_arguments(0, place, piece);
         }
     }
 }

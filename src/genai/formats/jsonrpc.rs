@@ -8,7 +8,7 @@ use std::fmt::{self, Debug};
 use super::mcp::McpDialect;
 use crate::genai::facts::{Facts, bounded};
 use crate::genai::item::Text;
-use crate::genai::json::{ANY, Node, SCALAR, Shape};
+use crate::genai::json::{ANY, Keep, Node, SCALAR, Shape};
 use crate::trace::semconv;
 
 /// What a method belongs to, and what its messages say.
@@ -139,9 +139,13 @@ impl Answer {
 
     /// Without what no dialect needs of an answer that comes by another exchange.
     pub(crate) fn slim(mut self) -> Self {
-        if let Ok(Node::Object(fields)) = &mut self.outcome {
-            fields.retain(|(_, value)| !matches!(value, Node::Array(_) | Node::Object(_) | Node::Text(_)));
-            fields.truncate(MAX_FIELDS);
+        match &mut self.outcome {
+            Ok(Node::Object(fields)) => {
+                fields.retain(|(_, value)| !matches!(value, Node::Array(_) | Node::Object(_) | Node::Text(_)));
+                fields.truncate(MAX_FIELDS);
+            }
+            Ok(other) => *other = Node::Null,
+            Err(_) => {}
         }
         self
     }
@@ -239,7 +243,13 @@ static PARAMS: Shape = Shape::object(&[
         ]),
     ),
 ]);
-static RESULT: Shape = Shape::object(&[("isError", &SCALAR), ("resultType", &SCALAR), ("protocolVersion", &SCALAR)]);
+/// A result may be any value: of a list or a text, that it is there.
+static RESULT: Shape = Shape {
+    text: Keep::Short,
+    items: Some(&NOTHING),
+    ..Shape::object(&[("isError", &SCALAR), ("resultType", &SCALAR), ("protocolVersion", &SCALAR)])
+};
+static NOTHING: Shape = Shape::number();
 static ERROR: Shape = Shape::object(&[("code", &SCALAR), ("message", &SCALAR)]);
 /// Parse error, invalid request, method not found, invalid params (JSON-RPC 2.0, 5.1).
 const FAULTS: [i64; 4] = [-32700, -32600, -32601, -32602];

@@ -155,13 +155,15 @@ impl Format for Mcp {
     }
 
     fn reads_on(&mut self, read: Option<&Node>, came: u64) -> bool {
-        if self.named || self.proven {
+        if self.named || self.proven || self.is_awaited() {
             return true;
         }
         match read {
             Some(Node::Object(_)) | None => {
                 self.proven = read.is_some_and(|read| read.get("jsonrpc").is_some());
-                self.proven || came <= SNIFFED
+                // A method is no proof, but reason enough to see what stands behind its params.
+                let called = || read.is_some_and(|read| read.some_str("method").is_some());
+                self.proven || came <= SNIFFED || called()
             }
             // Its elements tell.
             Some(Node::Array(_)) => came <= SNIFFED,
@@ -272,8 +274,15 @@ impl Format for Mcp {
         }
     }
 
+    fn held(&self) -> usize {
+        match &self.says {
+            Says::Batch(batch) => batch.held(),
+            _ => 0,
+        }
+    }
+
     fn is_relevant(&self) -> bool {
-        self.named || self.proven
+        self.named || self.proven || self.is_awaited()
     }
 }
 
@@ -288,5 +297,5 @@ fn is_stream(kind: &str) -> bool {
     kind.split(';').next().is_some_and(|kind| kind.trim().eq_ignore_ascii_case("text/event-stream"))
 }
 
-/// A body that has shown no `"jsonrpc"` after so many bytes is none of ours.
+/// A body that has shown neither `"jsonrpc"` nor a method after so many bytes is none of ours.
 const SNIFFED: u64 = 16 * 1024;

@@ -20,15 +20,14 @@ pub(crate) struct Ollama {
     read: bool,
     /// The answer is another program's.
     foreign: bool,
-    /// Ids of the calls in the order of [`Facts::reply`]. Clients leave them out when they repeat the calls: they are no part of
-    /// a message.
-    ids: Vec<Option<Box<str>>>,
+    /// Calls that the answer asked for so far.
+    calls: u64,
 }
 
 impl Ollama {
     /// `/api/chat`
     pub(crate) fn chat() -> Self {
-        Self { generate: false, said: false, read: false, foreign: false, ids: Vec::new() }
+        Self { generate: false, said: false, read: false, foreign: false, calls: 0 }
     }
 
     /// `/api/generate`
@@ -140,15 +139,11 @@ impl Format for Ollama {
         }
         if let Some(Node::Array(calls)) = said.take("tool_calls") {
             for mut call in calls {
-                let id = call.some_str("id").map(|id| bounded(id).into());
+                let id = call.some_str("id").map(str::to_owned);
                 let part = openai::tool_call(None, &mut call.take("function").unwrap_or(Node::Null), facts);
-                facts.reply.put(0, CALLS + self.ids.len() as u64, part);
-                self.ids.push(id);
+                facts.reply.put_named(0, CALLS + self.calls, id.as_deref(), part);
+                self.calls += 1;
             }
-            for (call, id) in facts.evidence.issued.iter_mut().zip(&self.ids) {
-                call.id = id.clone();
-            }
-            self.ids.truncate(MAX_CALLS);
         }
         Usage::update(&mut facts.usage.input, body.count("prompt_eval_count"));
         Usage::update(&mut facts.usage.output, body.count("eval_count"));
@@ -280,5 +275,3 @@ static NUMBER: Shape = Shape::number();
 const REASONING: u64 = 0;
 const TEXT: u64 = 1;
 const CALLS: u64 = 16;
-/// Calls of one answer.
-const MAX_CALLS: usize = 128;

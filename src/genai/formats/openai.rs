@@ -144,6 +144,14 @@ fn part(mut item: Node, facts: &Facts) -> Part {
     .unwrap_or_else(|| Part::Other(kind.into()))
 }
 
+/// A piece of something that is put together: a field as it was read, if it says something.
+pub(super) fn piece<'n>(node: &'n Node, name: &str) -> Option<&'n Text> {
+    match node.get(name) {
+        Some(Node::Text(text)) if text.length() > 0 => Some(text),
+        _ => None,
+    }
+}
+
 /// An address, or data in one.
 pub(super) fn uri(text: Text) -> Media {
     if text.kept().starts_with("http") && !text.is_truncated() {
@@ -157,14 +165,8 @@ pub(super) fn uri(text: Text) -> Media {
 pub(super) fn result(content: Option<Node>, facts: &Facts) -> Arguments {
     match content {
         Some(Node::Array(items)) => {
-            let mut all = Text::new(facts.limit, &facts.key);
-            for mut item in items {
-                match facts.text(item.take("text")) {
-                    Some(text) => all.append(&text),
-                    None => all.lost(),
-                }
-            }
-            Arguments { json: all, digest: None }
+            let parts = items.into_iter().map(|item| part(item, facts)).collect();
+            Arguments::of_parts(parts, facts.limit, &facts.key)
         }
         text => Arguments { json: facts.text(text).unwrap_or_else(|| Text::new(0, &facts.key)), digest: None },
     }
@@ -202,12 +204,21 @@ pub(super) fn usage(found: &Node, facts: &mut Facts) {
 
 /// An error inside an answer whose status says nothing of it.
 pub(super) fn failed(body: &Node, facts: &mut Facts) {
-    if body.get("error").is_some_and(|error| !error.is_null()) {
+    if body.get("error").is_some_and(says_something) {
         reading::failed(body, facts);
         if facts.error.is_none() {
             facts.fail("_OTHER", None);
         }
     }
+}
+
+/// Some servers send `"error"` with every answer: empty or false, it is none.
+fn says_something(error: &Node) -> bool {
+    let is_said = |value: &Node| match value {
+        Node::Int(code) => *code != 0,
+        value => value.as_str().is_some_and(|text| !text.is_empty()),
+    };
+    is_said(error) && error.as_int().is_none() || error.fields().iter().any(|(_, value)| is_said(value))
 }
 
 /// The conventions' name of a finish reason.

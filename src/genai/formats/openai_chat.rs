@@ -130,30 +130,32 @@ fn read_choice(mut choice: Node, position: u64, facts: &mut Facts) {
     }
     if let Some(mut said) = choice.take("delta") {
         for name in ["reasoning_content", "reasoning"] {
-            if let Some(text) = said.some_str(name) {
-                facts.reply.reasoning(index, REASONING, text);
+            if let Some(text) = openai::piece(&said, name) {
+                facts.reply.add_reasoning(index, REASONING, text);
             }
         }
-        if let Some(text) = said.some_str("content") {
-            facts.reply.text(index, TEXT, text);
+        if let Some(text) = openai::piece(&said, "content") {
+            facts.reply.add(index, TEXT, text);
         }
         for part in said.get("content").map(Node::items).unwrap_or_default() {
-            if let Some(text) = part.some_str("text") {
-                facts.reply.text(index, TEXT, text);
+            if let Some(text) = openai::piece(part, "text") {
+                facts.reply.add(index, TEXT, text);
             }
             for thought in part.get("thinking").into_iter().flat_map(Node::items) {
-                facts.reply.reasoning(index, REASONING, thought.str("text").unwrap_or_default());
+                if let Some(thought) = openai::piece(thought, "text") {
+                    facts.reply.add_reasoning(index, REASONING, thought);
+                }
             }
-            if let Some(thought) = part.some_str("thinking") {
-                facts.reply.reasoning(index, REASONING, thought);
+            if let Some(thought) = openai::piece(part, "thinking") {
+                facts.reply.add_reasoning(index, REASONING, thought);
             }
         }
-        if let Some(text) = said.some_str("refusal") {
-            facts.reply.text(index, REFUSAL, text);
+        if let Some(text) = openai::piece(&said, "refusal") {
+            facts.reply.add(index, REFUSAL, text);
         }
         if let Some(Node::Array(calls)) = said.take("tool_calls") {
             for (position, mut call) in calls.into_iter().enumerate() {
-                let place = CALLS + call.count("index").unwrap_or(position as u64);
+                let place = CALLS.saturating_add(call.count("index").unwrap_or(position as u64));
                 let id = call.str("id").map(str::to_owned);
                 let called = call.take("function").or_else(|| call.take("custom")).unwrap_or(Node::Null);
                 facts.reply.call(index, place, id.as_deref(), called.str("name"));
@@ -173,7 +175,7 @@ fn read_choice(mut choice: Node, position: u64, facts: &mut Facts) {
 /// Text, in pieces; or an object, whole (Mistral).
 fn read_arguments(mut called: Node, id: Option<&str>, (choice, place): (u64, u64), facts: &mut Facts) {
     match called.take("arguments").or_else(|| called.take("input")) {
-        Some(Node::Text(text)) => facts.reply.arguments(choice, place, text.kept()),
+        Some(Node::Text(text)) => facts.reply.add_arguments(choice, place, &text),
         Some(object @ Node::Object(_)) => {
             let name = called.str("name").unwrap_or_default().into();
             let arguments = facts.arguments(Some(object));

@@ -89,8 +89,8 @@ impl Format for OpenAiCompletions {
         for (position, choice) in (0..).zip(body.get("choices").map(Node::items).unwrap_or_default()) {
             let index = choice.count("index").unwrap_or(position);
             facts.reply.begin(index);
-            if let Some(text) = choice.some_str("text") {
-                facts.reply.text(index, 0, text);
+            if let Some(text) = openai::piece(choice, "text") {
+                facts.reply.add(index, 0, text);
             }
             if let Some(reason) = choice.some_str("finish_reason") {
                 facts.reply.finish(index, openai::finish_reason(reason));

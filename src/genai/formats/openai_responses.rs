@@ -124,6 +124,7 @@ impl Format for OpenAiResponses {
     }
 
     fn answer(&mut self, body: Node, facts: &mut Facts) {
+        still_running(&body, facts);
         self.response(body, facts);
     }
 
@@ -181,19 +182,26 @@ impl OpenAiResponses {
     }
 
     fn output_item(&mut self, place: u64, item: Node, whole: bool, facts: &mut Facts) {
-        if self.items.contains(&place) {
+        if place >= MAX_ITEMS || self.items.contains(&place) {
             return;
         }
-        if whole && self.items.len() < MAX_ITEMS {
+        if whole {
             self.items.push(place);
         }
         let compacted = item.str("type") == Some("compaction");
         if compacted {
             facts.set(semconv::GEN_AI_CONVERSATION_COMPACTED, true);
         }
-        for (index, part) in (0..).zip(request_item(item, facts).parts) {
+        for (index, part) in (0..PARTS).zip(request_item(item, facts).parts) {
             facts.reply.put(0, place * PARTS + index, part);
         }
+    }
+}
+
+/// A response that is made in the background has not ended with the answer that tells of it.
+fn still_running(body: &Node, facts: &mut Facts) {
+    if matches!(body.str("status"), Some("queued" | "in_progress")) {
+        facts.reply.without_reasons();
     }
 }
 
@@ -295,6 +303,7 @@ impl Format for Fetch {
 
     fn answer(&mut self, body: Node, facts: &mut Facts) {
         facts.set_text(semconv::GEN_AI_RESPONSE_STATUS, body.str("status"));
+        still_running(&body, facts);
         OpenAiResponses::default().response(body, facts);
         facts.response_model = None;
     }
@@ -327,11 +336,12 @@ static ITEM: Shape = Shape::object(&[
     ("name", &SCALAR),
     ("arguments", &WHOLE),
     ("input", &WHOLE),
-    ("output", &Shape::text_or(Keep::Content, &Shape::object(&[("type", &SCALAR), ("text", &CONTENT)]))),
+    ("output", &REQUEST_CONTENT),
     ("summary", &Shape::array(&Shape::object(&[("text", &CONTENT)]))),
     ("result", &CONTENT),
     ("action", &ANY),
 ]);
-/// Places for the parts of one item.
+/// Places for the parts of one item; those that find none are not kept.
 const PARTS: u64 = 64;
-const MAX_ITEMS: usize = 512;
+/// Items of one answer: more have no place.
+const MAX_ITEMS: u64 = 512;

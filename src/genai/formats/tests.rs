@@ -248,6 +248,126 @@ fn what_mistral_streams_is_known_again_be_arguments_text_or_objects() {
     });
 }
 
+fn reply_of(path: &str, request: &Value, kind: &'static str, body: &str) -> (Option<Digest>, Evidence) {
+    let inspection = inspected(&settings(), path, "example.com", request.to_string().as_bytes()).unwrap();
+    answered(inspection, kind, body.as_bytes())
+}
+
+#[test]
+fn ids_of_ollamas_calls_are_known_though_clients_drop_them() {
+    let call = |id: usize| json!({ "id": format!("call_{id}"), "function": { "name": "w", "arguments": { "n": id } } });
+    let line = |from: usize, to: usize| {
+        let calls: Vec<_> = (from..to).map(call).collect();
+        json!({ "model": "l", "message": { "role": "assistant", "content": "", "tool_calls": calls }, "done": to == 200 })
+    };
+    let request = json!({ "model": "l", "messages": [{ "role": "user", "content": "hi" }] });
+    let (_, evidence) =
+        reply_of("/api/chat", &request, "application/x-ndjson", &lines(&[line(0, 2), line(2, 140), line(140, 200)]));
+    let ids: Vec<_> = evidence.issued.iter().map(|call| call.id.as_deref().unwrap().to_owned()).collect();
+    let expected: Vec<_> = (0..128).map(|id| format!("call_{id}")).collect();
+    assert_eq!(ids, expected);
+    assert!(evidence.incomplete);
+}
+
+/// More than is kept of one piece that is to be put together with others.
+fn long() -> String {
+    "x".repeat(100_000)
+}
+
+#[test]
+fn a_long_piece_of_a_stream_is_hashed_if_it_is_the_first_and_noted_as_lost_if_it_is_not() {
+    let request = json!({ "model": "m", "max_tokens": 9, "messages": [{ "role": "user", "content": "hi" }] });
+    let chat = |text: &str| json!({ "id": "1", "choices": [{ "index": 0, "delta": { "content": text } }] });
+    let block = |text: &str| json!({ "type": "content_block_delta", "index": 0, "delta": { "type": "text_delta", "text": text } });
+    let completion = |text: &str| json!({ "id": "1", "choices": [{ "index": 0, "text": text }] });
+    let paths: [(&str, fn(&str) -> Value); 3] =
+        [("/v1/chat/completions", chat), ("/models/m:streamRawPredict", block), ("/v1/completions", completion)];
+    for (path, piece) in paths {
+        let reply = |pieces: &[Value]| reply_of(path, &request, "text/event-stream", &events(pieces)).0;
+        assert!(reply(&[piece(&long())]).is_some(), "{path}");
+        assert!(reply(&[piece(&long()), piece("."), piece(".")]).is_some(), "{path}");
+        assert!(reply(&[piece("."), piece(&long())]).is_none(), "{path}");
+    }
+}
+
+#[test]
+fn arguments_of_which_a_piece_was_cut_have_no_digest() {
+    let request = json!({ "model": "m", "messages": [{ "role": "user", "content": "hi" }] });
+    let said = |arguments: &str| {
+        let call = json!({ "index": 0, "id": "a", "function": { "name": "w", "arguments": arguments } });
+        json!({ "id": "1", "choices": [{ "index": 0, "delta": { "tool_calls": [call] }, "finish_reason": "tool_calls" }] })
+    };
+    // What is cut away is blank: JSON it stays.
+    let pieces = [said("{\"a\":"), said(&format!("1}}{}2", " ".repeat(100_000)))];
+    let (_, evidence) = reply_of("/v1/chat/completions", &request, "text/event-stream", &events(&pieces));
+    assert_eq!((&*evidence.issued[0].name, evidence.issued[0].arguments), ("w", None));
+}
+
+#[test]
+fn no_place_is_too_far() {
+    let chat = json!({ "model": "m", "messages": [{ "role": "user", "content": "hi" }] });
+    let responses = json!({ "model": "m", "input": "hi" });
+    for far in [i64::MAX, i64::MAX - 15, i64::from(u32::MAX), -1] {
+        let item = json!({ "type": "function_call", "call_id": "a", "name": "w", "arguments": "{}" });
+        let item = json!({ "type": "response.output_item.done", "output_index": far, "item": item });
+        let call = json!({ "index": far, "id": "a", "function": { "name": "w", "arguments": "{}" } });
+        let delta = json!({ "choices": [{ "index": far, "delta": { "content": "x", "tool_calls": [call] } }] });
+        let message = json!({ "content": { "text": "x" }, "tool_calls": { "id": "a", "function": { "name": "w" } } });
+        let cohere = json!({ "type": "content-delta", "index": far, "delta": { "message": message } });
+        let sums: Vec<_> = (0..4).map(|_| json!({ "outputText": "x", "tokenCount": far })).collect();
+        for (path, request, event) in [
+            ("/v1/responses", &responses, item),
+            ("/v1/chat/completions", &chat, delta),
+            ("/v2/chat", &chat, cohere),
+            ("/m:streamGenerateContent", &json!({ "contents": [] }), json!({ "candidates": [{ "index": far }] })),
+        ] {
+            reply_of(path, request, "text/event-stream", &events(&[event]));
+        }
+        let titan = json!({ "inputText": "hi" });
+        let results = json!({ "results": sums }).to_string();
+        reply_of("/model/amazon.titan-text/invoke", &titan, "application/json", &results);
+    }
+}
+
+#[test]
+fn an_item_of_many_parts_does_not_reach_into_the_next_one() {
+    let request = json!({ "model": "m", "input": "hi" });
+    let parts: Vec<_> = (0..70).map(|_| json!({ "type": "output_text", "text": "x" })).collect();
+    let call = json!({ "type": "function_call", "call_id": "a", "name": "w", "arguments": "{}" });
+    let message = json!({ "type": "message", "role": "assistant", "content": parts });
+    let answer = json!({ "id": "r", "status": "completed", "output": [call, message, call] }).to_string();
+    let (_, evidence) = reply_of("/v1/responses", &request, "application/json", &answer);
+    assert_eq!(evidence.issued.len(), 2);
+}
+
+#[test]
+fn params_of_a_batch_that_waits_for_its_span_are_accounted_for() {
+    let numbers: Vec<_> = (0..500).collect();
+    let call = |id: u64| json!({ "jsonrpc": "2.0", "id": id, "method": "tools/call", "params": { "name": "w", "arguments": { "n": numbers } } });
+    let batch = Value::Array((0..60).map(call).collect()).to_string();
+    let inspection = inspected(&settings(), "/mcp", "example.com", batch.as_bytes()).unwrap();
+    let least = 60 * 500 * size_of::<crate::genai::json::Node>();
+    assert!(inspection.loan.bytes() >= least as u64, "{} < {least}", inspection.loan.bytes());
+}
+
+#[test]
+fn results_of_tools_in_several_parts_are_told_apart() {
+    let text = |text: &str| json!({ "type": "text", "text": text });
+    let settings = settings();
+    let of = |content: Value| {
+        let chat = json!({ "model": "m", "messages": [{ "role": "tool", "tool_call_id": "a", "content": content }] });
+        let inspection = inspected(&settings, "/v1/chat/completions", "example.com", chat.to_string().as_bytes());
+        let evidence = inspection.unwrap().evidence().unwrap().clone();
+        assert!(!evidence.incomplete && evidence.items.len() == 1);
+        evidence
+    };
+    assert_eq!(of(json!([text("one"), text("two")])), of(json!([text("one"), text("two")])));
+    assert_ne!(of(json!([text("one"), text("two")])).items, of(json!([text("one"), text("three")])).items);
+    assert_eq!(of(json!([text("one")])).items, of(json!("one")).items);
+    let image = |url: &str| json!({ "type": "image_url", "image_url": { "url": url } });
+    assert_ne!(of(json!([text("one"), image("data:a")])).items, of(json!([text("one"), image("data:b")])).items);
+}
+
 /// Every value of every body, in its place something else.
 #[test]
 fn no_value_of_another_type_harms_anybody() {

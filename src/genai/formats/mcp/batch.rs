@@ -4,6 +4,7 @@
 use super::place::Place;
 use crate::genai::facts::Facts;
 use crate::genai::formats::jsonrpc::{Answer, Id, Message};
+use crate::genai::item::Text;
 use crate::genai::json::Node;
 use crate::genai::parked::Open;
 use crate::trace::End;
@@ -14,6 +15,8 @@ pub(super) struct Batch {
     size: i64,
     /// Requests, until the exchange has its span.
     waiting: Vec<(Option<Id>, Box<str>, Node)>,
+    /// Bytes of what waits.
+    held: usize,
     open: Vec<Open>,
     /// Requests so far that have a span, or are to have one.
     begun: usize,
@@ -37,6 +40,7 @@ impl Batch {
                     return;
                 }
                 self.begun += 1;
+                self.held = self.held.saturating_add(size_of::<(Option<Id>, Box<str>, Node)>() + held(&params));
                 self.waiting.push((id, method, params));
                 if place.is_found() {
                     self.begin(place);
@@ -51,6 +55,7 @@ impl Batch {
     /// The exchange has its span.
     pub(super) fn begin(&mut self, place: &mut Place) {
         self.elsewhere = place.is_listened_to();
+        self.held = 0;
         for message in std::mem::take(&mut self.waiting) {
             let Some(open) = place.open(message, self.mcp, false) else { continue };
             if self.elsewhere {
@@ -66,6 +71,11 @@ impl Batch {
         if let Some(at) = self.open.iter().position(|open| open.called.id.as_ref() == Some(id)) {
             self.open.remove(at).answered(answer);
         }
+    }
+
+    /// About how many bytes wait.
+    pub(super) fn held(&self) -> usize {
+        self.held
     }
 
     pub(super) fn size(&self) -> i64 {
@@ -88,6 +98,20 @@ impl Batch {
             facts.missing = Some(("batch_too_large", std::mem::take(&mut self.lost)));
         }
     }
+}
+
+/// About how many bytes a value holds.
+fn held(node: &Node) -> usize {
+    size_of::<Node>()
+        + match node {
+            Node::Text(text) => size_of::<Text>() + text.held(),
+            Node::Short(text) => text.len(),
+            Node::Array(items) => items.iter().map(held).sum(),
+            Node::Object(fields) => {
+                fields.iter().map(|(name, value)| size_of::<Box<str>>() + name.len() + held(value)).sum()
+            }
+            Node::Null | Node::Bool(_) | Node::Int(_) | Node::Float(_) => 0,
+        }
 }
 
 /// Requests of one batch that have a span.
