@@ -24,6 +24,8 @@ pub(super) enum Released {
     Stalled,
     /// There is no memory for more of it.
     Budget,
+    /// What is still to come would not be read.
+    Unread,
     /// The client has gone, upstream has answered or gone, or the drain has begun.
     Ended,
 }
@@ -35,6 +37,7 @@ impl Released {
             Released::Size => "size",
             Released::Stalled => "stalled",
             Released::Budget => "budget",
+            Released::Unread => "unread",
             Released::Ended => "ended",
         });
     }

@@ -218,7 +218,7 @@ async fn a_long_body_does_not_wait_for_its_end_nor_one_without_budget() {
     for (budget, why) in [(Budget::unlimited(), "size"), (Budget::of(8 << 20), "budget")] {
         let mut wire = Wire::http1(budget);
         let (head, begun) = (post(MAX_BODY + 2_000_000, ""), Instant::now());
-        let body = "x".repeat(MAX_BODY + 2_000_000);
+        let body = format!("{{\"x\":\"{:x<length$}", "", length = MAX_BODY + 2_000_000 - 6);
         let all = head.clone() + &body;
         let mut client = std::mem::replace(&mut wire.client, duplex(1).0);
         let writes = tokio::spawn(async move {
@@ -231,6 +231,27 @@ async fn a_long_body_does_not_wait_for_its_end_nor_one_without_budget() {
         assert_eq!((wire.released(), begun.elapsed()), (vec![(why, 1)], Duration::ZERO));
         drop(guarded(writes).await.unwrap());
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_head_does_not_wait_for_what_will_not_be_read() {
+    let cases = [("", "no JSON"), ("Content-Encoding: x-unknown\r\n", "{\"model\"")];
+    for (more, begun) in cases {
+        let mut wire = Wire::http1(Budget::unlimited());
+        let (head, at) = (post(BODY.len(), more), Instant::now());
+        wire.say(head.as_bytes()).await;
+        assert!(wire.silent().await);
+        wire.say(begun.as_bytes()).await;
+        assert_eq!(wire.heard(begun).await, head + begun);
+        assert_eq!((wire.released(), at.elapsed()), (vec![("unread", 1)], Duration::ZERO));
+    }
+    let mut wire = Wire::http2();
+    let (mut sender, mut upstream) = joined(&mut wire).await;
+    let (_answer, mut body) = sender.send_request(request("POST"), false).unwrap();
+    body.send_data(Bytes::from_static(b"no JSON"), false).unwrap();
+    let at = Instant::now();
+    guarded(upstream.accept()).await.unwrap().unwrap();
+    assert_eq!((wire.released(), at.elapsed()), (vec![("unread", 1)], Duration::ZERO));
 }
 
 /// The two ends of an HTTP/2 connection through us.

@@ -53,6 +53,7 @@ impl Http1<'_> {
             Err(_) => (0, Released::Ended),
             Ok(fed) if fed.done => (fed.consumed, Released::Complete),
             Ok(fed) if fed.consumed > MAX_BODY => (fed.consumed, Released::Size),
+            Ok(fed) if !inspection.reads_request() => (fed.consumed, Released::Unread),
             Ok(fed) => {
                 // Of bytes that were held before, and are held anew.
                 self.up.held.written();
@@ -94,6 +95,7 @@ impl Http1<'_> {
                 (fed.consumed, Released::Complete)
             }
             Ok(fed) if self.up.held.bytes().len() - *head + fed.consumed > MAX_BODY => (fed.consumed, Released::Size),
+            Ok(fed) if !inspection.reads_request() => (fed.consumed, Released::Unread),
             Ok(_) if self.up.held.keep(bytes, &self.context.settings.budget, Use::Bodies) => {
                 *progress = Instant::now();
                 return Verdict::Go;

@@ -129,6 +129,9 @@ impl<'a> Waiting<'a> {
         if !lent {
             return Some(Released::Budget);
         }
+        if !self.inspection.as_ref().is_some_and(|inspection| inspection.reads_request()) {
+            return Some(Released::Unread);
+        }
         (self.kept.size > MAX_BODY).then_some(Released::Size)
     }
 
