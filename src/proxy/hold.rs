@@ -20,7 +20,7 @@ pub(super) enum Released {
     Complete,
     /// It is too long.
     Size,
-    /// Nothing has come for a while.
+    /// Nothing has come for a while, or too little for too long.
     Stalled,
     /// There is no memory for more of it.
     Budget,
@@ -75,3 +75,5 @@ const SIGNATURES: [&str; 5] = ["signature", "content-digest", "digest", "content
 pub(super) const MAX_BODY: usize = 4 * 1024 * 1024;
 /// How long a body may make no progress.
 pub(super) const PATIENCE: Duration = Duration::from_millis(100);
+/// How long a body is waited for, whatever progress it makes.
+pub(super) const MAX_WAIT: Duration = Duration::from_secs(2);

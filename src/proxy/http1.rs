@@ -76,6 +76,8 @@ struct Http1<'a> {
     client_finished: bool,
     /// So has upstream.
     upstream_finished: bool,
+    /// Nothing begins to wait any more.
+    draining: bool,
     /// Records the rest that is passed through unread.
     rest: Option<ActiveSpan>,
     /// Why the connection was refused.
@@ -170,6 +172,7 @@ impl<'a> Http1<'a> {
             calls: VecDeque::new(),
             client_finished: false,
             upstream_finished: false,
+            draining: false,
             rest: None,
             refused: None,
             tunnel: None,
@@ -297,7 +300,8 @@ impl<'a> Http1<'a> {
         let request = request_head(&line, &head, &target, self.context.target.scheme());
         let inspection = self.context.recognise(self.policy.current(), &request);
         let body = head.request_body();
-        let holds = !body.is_done() && !asks_for_upgrade(&line, &head) && request.may_wait() && !self.upstream_finished;
+        let may_wait = request.may_wait() && !self.upstream_finished && !self.draining;
+        let holds = !body.is_done() && !asks_for_upgrade(&line, &head) && may_wait;
         match inspection {
             Some(inspection) if holds && inspection.holds() => self.hold(read, &line, &request, inspection, out),
             inspection => {
@@ -658,6 +662,7 @@ impl Watch for Http1<'_> {
     }
 
     fn draining(&mut self) {
+        self.draining = true;
         self.release_later();
     }
 

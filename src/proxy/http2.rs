@@ -132,7 +132,8 @@ pub(super) async fn serve<C: Side, U: Side>(
             loop {
                 match client.poll_accept(cx) {
                     Poll::Ready(Some(Ok((request, respond)))) => {
-                        streams.push(exchange(context, policy.current().clone(), &way, request, respond));
+                        let policy = policy.current().clone();
+                        streams.push(exchange(context, policy, &way, request, respond, &proxy.drain));
                         again = true;
                     }
                     Poll::Ready(Some(Err(error))) => {

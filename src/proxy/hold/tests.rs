@@ -155,6 +155,54 @@ async fn a_head_waits_as_long_as_its_body_makes_progress() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_head_does_not_wait_for_ever_however_steadily_its_body_comes() {
+    let sent = format!("{{\"x\":\"{}", "y".repeat(200));
+    let step = PATIENCE * 9 / 10;
+    let mut wire = Wire::http1(Budget::unlimited());
+    let (head, begun) = (post(10_000, ""), Instant::now());
+    wire.say(head.as_bytes()).await;
+    for piece in sent.as_bytes().chunks(1) {
+        if begun.elapsed() + step >= MAX_WAIT {
+            break;
+        }
+        assert!(wire.silent().await);
+        advance(step).await;
+        wire.say(piece).await;
+    }
+    wire.heard("y").await;
+    assert_eq!((wire.released(), begun.elapsed().as_millis()), (vec![("stalled", 1)], MAX_WAIT.as_millis()));
+
+    let mut wire = Wire::http2();
+    let (mut sender, mut upstream) = joined(&mut wire).await;
+    let (_answer, mut body) = sender.send_request(request("POST"), false).unwrap();
+    let begun = Instant::now();
+    tokio::spawn(async move {
+        for piece in sent.into_bytes() {
+            body.send_data(Bytes::from(vec![piece]), false).unwrap();
+            tokio::time::sleep(step).await;
+        }
+    });
+    guarded(upstream.accept()).await.unwrap().unwrap();
+    assert_eq!(wire.released(), [("stalled", 1)]);
+    assert!(begun.elapsed() >= MAX_WAIT && begun.elapsed() < MAX_WAIT + PATIENCE);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_head_that_comes_while_we_drain_does_not_wait() {
+    let mut wire = Wire::http1(Budget::unlimited());
+    // Not idle: the connection lives on.
+    let first = "GET / HTTP/1.1\r\nHost: a\r\n\r\n";
+    wire.say(first.as_bytes()).await;
+    assert_eq!(wire.heard("\r\n\r\n").await, first);
+    wire.drain.cancel();
+    settle().await;
+    let head = post(BODY.len(), "");
+    wire.say(head.as_bytes()).await;
+    assert_eq!(wire.heard("\r\n\r\n").await, head);
+    assert_eq!(wire.released(), []);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_head_waits_no_longer_when_nothing_comes() {
     let mut wire = Wire::http1(Budget::unlimited());
     let (head, begun) = (post(BODY.len(), ""), Instant::now());

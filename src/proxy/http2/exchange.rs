@@ -11,6 +11,7 @@ use h2::server::SendResponse;
 use h2::{Reason, RecvStream};
 use http::request::Parts;
 use http::{HeaderMap, Request, Version, header};
+use tokio_util::sync::CancellationToken;
 
 use super::hold::Waiting;
 use super::pump::{Failed, Pump, Seen};
@@ -61,13 +62,15 @@ pub(super) async fn exchange<'a>(
     upstream: &Upstream,
     request: Request<RecvStream>,
     mut respond: SendResponse<Bytes>,
+    drain: &CancellationToken,
 ) -> Option<Left<'a>> {
     let (mut parts, mut body) = request.into_parts();
     let end = body.is_end_stream();
     let head = request_head(context, &parts);
     let mut inspection = context.recognise(&policy, &head);
     let mut kept = None;
-    if let Some(held) = inspection.take_if(|inspection| !end && inspection.holds() && head.may_wait()) {
+    let may_wait = !end && head.may_wait() && !drain.is_cancelled();
+    if let Some(held) = inspection.take_if(|inspection| may_wait && inspection.holds()) {
         // Boxed: a stream that does not wait pays nothing for it.
         let waiting = Waiting::new(context, &policy, &parts, held);
         let (held, pieces) = Box::pin(waiting.wait(&mut body, &mut respond)).await?;

@@ -17,7 +17,7 @@ use super::exchange::request_head;
 use crate::budget::{Budget, Loan, Use};
 use crate::genai::Inspection;
 use crate::policy::Policy;
-use crate::proxy::hold::{MAX_BODY, PATIENCE, Released};
+use crate::proxy::hold::{MAX_BODY, MAX_WAIT, PATIENCE, Released};
 use crate::stack::Context;
 
 /// A request that waits.
@@ -75,8 +75,9 @@ impl<'a> Waiting<'a> {
         body: &mut RecvStream,
         respond: &mut SendResponse<Bytes>,
     ) -> Option<(Box<Inspection>, Kept)> {
-        let mut progress = Instant::now();
-        let mut timer = pin!(sleep_until(progress + PATIENCE));
+        let began = Instant::now();
+        let mut deadline = began + PATIENCE;
+        let mut timer = pin!(sleep_until(deadline));
         let why = poll_fn(|cx| {
             loop {
                 if respond.poll_reset(cx).is_ready() {
@@ -84,7 +85,7 @@ impl<'a> Waiting<'a> {
                 }
                 match body.poll_data(cx) {
                     Poll::Ready(Some(Ok(piece))) => {
-                        progress = Instant::now();
+                        deadline = (Instant::now() + PATIENCE).min(began + MAX_WAIT);
                         if let Some(why) = self.came(piece, body) {
                             return Poll::Ready(Some(why));
                         }
@@ -97,11 +98,11 @@ impl<'a> Waiting<'a> {
                     Poll::Ready(Some(Err(_))) => return Poll::Ready(None),
                     Poll::Pending => {
                         while timer.as_mut().poll(cx).is_ready() {
-                            if timer.deadline() >= progress + PATIENCE {
+                            if timer.deadline() >= deadline {
                                 return Poll::Ready(Some(Released::Stalled));
                             }
                             // Cheaper than to arm it anew with every piece.
-                            timer.as_mut().reset(progress + PATIENCE);
+                            timer.as_mut().reset(deadline);
                         }
                         return Poll::Pending;
                     }
