@@ -390,5 +390,23 @@ async fn a_stream_waits_no_longer_when_nothing_comes() {
     driven.abort();
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_header_list_is_lent_before_it_waits() {
+    let mut wire = Wire::serve(Budget::of(1 << 20), |proxy, context, client, upstream| async move {
+        let sides = ((client, Bytes::new()), (upstream, Bytes::new()));
+        Box::pin(http2::serve(&proxy, &context, None, sides.0, sides.1)).await;
+    });
+    let (mut sender, _upstream) = joined(&mut wire).await;
+    let mut request = request("POST");
+    for index in 0..16 {
+        let name = http::HeaderName::try_from(format!("x-{index}")).unwrap();
+        request.headers_mut().insert(name, "v".repeat(14_000).parse().unwrap());
+    }
+    let begun = Instant::now();
+    let (answer, _body) = sender.send_request(request, false).unwrap();
+    assert_eq!(guarded(answer).await.unwrap_err().reason(), Some(h2::Reason::REFUSED_STREAM));
+    assert_eq!((wire.released(), begun.elapsed()), (vec![], Duration::ZERO));
+}
+
 const ROOM: usize = 1 << 16;
 const BODY: &str = r#"{"model":"gpt-9","messages":[{"role":"user","content":"hello"}]}"#;

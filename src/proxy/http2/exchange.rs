@@ -69,7 +69,11 @@ pub(super) async fn exchange<'a>(
     let head = request_head(context, &parts);
     let mut inspection = context.recognise(&policy, &head);
     let mut kept = None;
-    let may_wait = !end && head.may_wait() && !drain.is_cancelled();
+    // Header lists that wait, or that upstream does not take in, would pile up: a few bytes of HPACK can stand for many.
+    let large = header_list(&parts.headers).checked_sub(FREE).filter(|beyond| *beyond > 0);
+    let loan = large.map(|beyond| context.settings.budget.lend(beyond, Use::Heads));
+    let refused = matches!(loan, Some(None));
+    let may_wait = !refused && !end && head.may_wait() && !drain.is_cancelled();
     if let Some(held) = inspection.take_if(|inspection| may_wait && inspection.holds()) {
         // Boxed: a stream that does not wait pays nothing for it.
         let waiting = Waiting::new(context, &policy, &parts, held);
@@ -93,10 +97,7 @@ pub(super) async fn exchange<'a>(
         // own version; in one of the version before it is content with the header.
         parts.version = Version::HTTP_11;
     }
-    // Header lists that upstream does not take in would pile up: a few bytes of HPACK can stand for many.
-    let large = header_list(&parts.headers).checked_sub(FREE).filter(|beyond| *beyond > 0);
-    let loan = large.map(|beyond| context.settings.budget.lend(beyond, Use::Heads));
-    if matches!(loan, Some(None)) {
+    if refused {
         respond.send_reset(Reason::REFUSED_STREAM);
         call.iter_mut().for_each(|call| call.reset(Reason::REFUSED_STREAM));
         return None;
