@@ -391,6 +391,20 @@ async fn a_stream_waits_no_longer_when_nothing_comes() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_came_while_nobody_looked_is_no_stall() {
+    let mut wire = Wire::http2();
+    let (mut sender, mut upstream) = joined(&mut wire).await;
+    let (_answer, mut body) = sender.send_request(request("POST"), false).unwrap();
+    body.send_data(Bytes::from_static(b"{"), false).unwrap();
+    settle().await;
+    // The client's task runs before ours learns of the time.
+    body.send_data(Bytes::from_static(b"}"), true).unwrap();
+    advance(PATIENCE * 2).await;
+    guarded(upstream.accept()).await.unwrap().unwrap();
+    assert_eq!(wire.released(), [("complete", 1)]);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_header_list_is_lent_before_it_waits() {
     let mut wire = Wire::serve(Budget::of(1 << 20), |proxy, context, client, upstream| async move {
         let sides = ((client, Bytes::new()), (upstream, Bytes::new()));

@@ -5,12 +5,13 @@ use std::collections::VecDeque;
 use std::future::{Future, poll_fn};
 use std::pin::pin;
 use std::sync::Arc;
-use std::task::Poll;
+use std::task::{Poll, ready};
 
 use bytes::Bytes;
 use h2::RecvStream;
 use h2::server::SendResponse;
 use http::request::Parts;
+use tokio::task::yield_now;
 use tokio::time::{Instant, sleep_until};
 
 use super::exchange::request_head;
@@ -78,6 +79,7 @@ impl<'a> Waiting<'a> {
         let began = Instant::now();
         let mut deadline = began + PATIENCE;
         let mut timer = pin!(sleep_until(deadline));
+        let mut last_look = pin!(None);
         let why = poll_fn(|cx| {
             loop {
                 if respond.poll_reset(cx).is_ready() {
@@ -85,6 +87,7 @@ impl<'a> Waiting<'a> {
                 }
                 match body.poll_data(cx) {
                     Poll::Ready(Some(Ok(piece))) => {
+                        last_look.set(None);
                         deadline = (Instant::now() + PATIENCE).min(began + MAX_WAIT);
                         if let Some(why) = self.came(piece, body) {
                             return Poll::Ready(Some(why));
@@ -99,6 +102,12 @@ impl<'a> Waiting<'a> {
                     Poll::Pending => {
                         while timer.as_mut().poll(cx).is_ready() {
                             if timer.deadline() >= deadline {
+                                // The task may not have run all the while, and the data be in the socket: the connection is
+                                // driven before a yield is over.
+                                if last_look.is_none() {
+                                    last_look.set(Some(yield_now()));
+                                }
+                                ready!(last_look.as_mut().as_pin_mut().map_or(Poll::Ready(()), |look| look.poll(cx)));
                                 return Poll::Ready(Some(Released::Stalled));
                             }
                             // Cheaper than to arm it anew with every piece.
