@@ -7,7 +7,7 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::task::{Poll, ready};
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use h2::RecvStream;
 use h2::server::SendResponse;
 use http::request::Parts;
@@ -35,6 +35,10 @@ pub(super) struct Waiting<'a> {
 #[derive(Debug, Default)]
 pub(super) struct Kept {
     pub(super) pieces: VecDeque<Bytes>,
+    /// Small pieces, which would pin the large buffers that they were read into.
+    small: BytesMut,
+    length: usize,
+    /// The memory that it takes.
     size: usize,
     loan: Option<Loan>,
     /// Nothing but trailers follows, and whoever reads the body knows.
@@ -45,8 +49,19 @@ impl Kept {
     /// False if the budget has no room. The piece is kept all the same: it is here.
     fn keep(&mut self, piece: Bytes, budget: &Arc<Budget>) -> bool {
         let before = self.size.max(FREE);
-        self.size += piece.len().max(SMALL);
-        self.pieces.push_back(piece);
+        self.length += piece.len();
+        if piece.len() < SMALL {
+            if self.small.len() + piece.len() > BLOCK {
+                self.settle();
+            }
+            let capacity = self.small.capacity();
+            self.small.extend_from_slice(&piece);
+            self.size += self.small.capacity() - capacity;
+        } else {
+            self.settle();
+            self.size += piece.len();
+            self.pieces.push_back(piece);
+        }
         match (self.size.saturating_sub(before), &mut self.loan) {
             (0, _) => true,
             (beyond, Some(loan)) => loan.grow(beyond),
@@ -56,9 +71,13 @@ impl Kept {
             }
         }
     }
-}
 
-impl Kept {
+    /// The small pieces are one.
+    fn settle(&mut self) {
+        let small = std::mem::take(&mut self.small).freeze();
+        self.pieces.extend((!small.is_empty()).then_some(small));
+    }
+
     /// All of it in one piece.
     pub(super) fn whole(&self) -> Vec<u8> {
         self.pieces.iter().flat_map(|piece| piece.iter().copied()).collect()
@@ -121,6 +140,7 @@ impl<'a> Waiting<'a> {
         let why = why.await?;
         why.count(&self.context.settings.metrics);
         let inspection = self.inspection.take()?;
+        self.kept.settle();
         Some((inspection, std::mem::take(&mut self.kept)))
     }
 
@@ -142,7 +162,7 @@ impl<'a> Waiting<'a> {
         if !self.inspection.as_ref().is_some_and(|inspection| inspection.reads_request()) {
             return Some(Released::Unread);
         }
-        (self.kept.size > MAX_BODY).then_some(Released::Size)
+        (self.kept.length > MAX_BODY).then_some(Released::Size)
     }
 
     fn ended(&mut self) {
@@ -164,6 +184,29 @@ impl Drop for Waiting<'_> {
 }
 
 /// What may be kept without asking.
-const FREE: usize = 64 * 1024;
-/// What a piece counts at least.
-const SMALL: usize = 256;
+const FREE: usize = 16 * 1024;
+/// A piece that is smaller is copied.
+const SMALL: usize = 4096;
+/// How much of them is one.
+const BLOCK: usize = 32 * 1024;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn small_pieces_pin_no_buffers_and_all_memory_is_lent() {
+        let (budget, mut kept, mut sent) = (Budget::unlimited(), Kept::default(), Vec::new());
+        for index in 0..5000_usize {
+            let length = if index % 100 == 99 { SMALL } else { index % 50 };
+            // One of 16 KiB, of which this is a part.
+            let piece = Bytes::from(vec![index as u8; 16 * 1024]).slice(..length);
+            sent.extend_from_slice(&piece);
+            assert!(kept.keep(piece, &budget));
+            let lent = kept.loan.as_ref().map_or(0, |loan| loan.bytes() as usize);
+            assert!(kept.size <= FREE + lent && kept.size < 2 * sent.len() + 1024, "{index}: {} {}", kept.size, sent.len());
+        }
+        kept.settle();
+        assert!(kept.whole() == sent && kept.length == sent.len());
+    }
+}
