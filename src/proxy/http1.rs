@@ -22,7 +22,7 @@ use tokio_util::sync::CancellationToken;
 use self::filter::{Filtering, chunked_head, filtered};
 use self::held::Held;
 use self::hold::Holding;
-use super::hold::{Released, may_rewrite, rewrite};
+use super::hold::{Released, may_filter, may_rewrite, rewrite};
 use super::relay::{Ended, Gather, Verdict, Watch, relay};
 use crate::budget::Use;
 use crate::genai::Inspection;
@@ -549,7 +549,8 @@ impl<'a> Http1<'a> {
         match head.answer_body(exchange.is_head, line.status) {
             Ok(body) if body.is_done() => self.answer_ended(),
             Ok(body) => {
-                let filters = exchange.rewritten && exchange.call.as_ref().is_some_and(Call::filters);
+                let filters =
+                    exchange.rewritten && may_filter(&head) && exchange.call.as_ref().is_some_and(Call::filters);
                 let has_length = !body.is_chunked() && !body.ends_with_connection();
                 // Chunks are unknown to HTTP/1.0.
                 if filters && !(has_length && line.version == Version::HTTP_10) {

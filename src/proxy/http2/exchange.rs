@@ -18,7 +18,7 @@ use super::pump::{Failed, Pump, Seen};
 use super::upstream::{Sent, Upstream};
 use crate::budget::{Loan, Use};
 use crate::policy::Policy;
-use crate::proxy::hold::{may_rewrite, rewrite};
+use crate::proxy::hold::{may_filter, may_rewrite, rewrite};
 use crate::stack::{Call, Context, RequestHead};
 use crate::telemetry::Metrics;
 use crate::trace::propagation::remove_in_order;
@@ -271,7 +271,7 @@ impl Exchange<'_> {
         self.loan = None;
         self.call.iter_mut().for_each(|call| call.answered(parts.status.as_u16(), &parts.headers));
         let end = body.is_end_stream();
-        self.filters = !end && self.call.as_ref().is_some_and(Call::filters);
+        self.filters = !end && may_filter(&parts.headers) && self.call.as_ref().is_some_and(Call::filters);
         if self.filters {
             remove_in_order(&mut parts.headers, &header::CONTENT_LENGTH);
         }

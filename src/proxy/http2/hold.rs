@@ -204,7 +204,12 @@ mod tests {
             sent.extend_from_slice(&piece);
             assert!(kept.keep(piece, &budget));
             let lent = kept.loan.as_ref().map_or(0, |loan| loan.bytes() as usize);
-            assert!(kept.size <= FREE + lent && kept.size < 2 * sent.len() + 1024, "{index}: {} {}", kept.size, sent.len());
+            assert!(
+                kept.size <= FREE + lent && kept.size < 2 * sent.len() + 1024,
+                "{index}: {} {}",
+                kept.size,
+                sent.len()
+            );
         }
         kept.settle();
         assert!(kept.whole() == sent && kept.length == sent.len());
