@@ -690,18 +690,17 @@ impl Watch for Http1<'_> {
 
     fn upstream_finished(&mut self, out: &mut Gather) {
         self.upstream_finished = true;
-        let mut rest = Vec::new();
-        if std::mem::take(&mut self.down.withheld) {
-            rest = self.down.held.take();
-        }
-        self.flush_filter(&mut rest);
-        out.give(&[], rest);
+        out.give(&[], self.kept_back());
         let ends_properly = matches!(&self.down.state, DownState::Body(body) if body.ends_with_connection());
         if ends_properly {
             self.answer_ended();
         }
         self.upstream_failed(CLOSED);
         self.down.state = DownState::Unread;
+    }
+
+    fn upstream_broke(&mut self, out: &mut Gather) {
+        out.give(&[], self.kept_back());
     }
 
     fn is_due(&self) -> bool {

@@ -295,6 +295,38 @@ fn completion() -> String {
 }
 
 #[test]
+fn all_that_came_before_a_fault_goes_on_whatever_the_filter_keeps_back() {
+    let context = asking();
+    let head = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nContent-Type: text/event-stream\r\n\r\n";
+    let (first, half) = ("data: {\"choices\":[{\"index\":0,\"text\":\"hi\"}]}\n\n", "data: {\"cho");
+    let chunk = |data: &str| format!("{:x}\r\n{data}\r\n", data.len());
+    let came = format!("{head}{}{}", chunk(first), chunk(half));
+    // A size that is none, a line feed that is missing behind trailers, and a reset.
+    for (fault, ends) in [("xyz\r\n", ""), ("0\r\nT: 1\r\n\rxyz", "0\r\nT: 1\r\n"), ("", "")] {
+        let answer = came.clone() + fault;
+        for cut in 0..answer.len() {
+            let mut http = Http1::new(&context);
+            asked(&mut http, &completion(), 1);
+            let mut said = Vec::new();
+            for piece in [&answer.as_bytes()[..cut], &answer.as_bytes()[cut..]] {
+                let mut out = Gather::default();
+                assert_eq!(http.down(piece, &mut out), (piece.len(), Verdict::Go));
+                said.extend(out.into_bytes(piece));
+            }
+            let mut out = Gather::default();
+            http.upstream_broke(&mut out);
+            said.extend(out.into_bytes(&[]));
+            let (mut framing, mut data) = (Body::chunked(true), Vec::new());
+            let fed = framing.feed(said.strip_prefix(head.as_bytes()).unwrap(), |piece| data.extend_from_slice(piece));
+            assert_eq!(String::from_utf8(data).unwrap(), format!("{first}{half}"), "{fault}, cut at {cut}");
+            assert!(!fed.is_ok_and(|fed| fed.done), "{fault}, cut at {cut}");
+            let said = String::from_utf8(said).unwrap();
+            assert!(said.contains(ends) && said.ends_with(fault.trim_start_matches(ends)), "cut at {cut}: {said}");
+        }
+    }
+}
+
+#[test]
 fn what_was_asked_for_is_taken_out_of_the_answer_however_that_is_framed_and_cut() {
     let context = asking();
     let request = completion();
