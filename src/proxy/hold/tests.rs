@@ -405,6 +405,50 @@ async fn what_came_while_nobody_looked_is_no_stall() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_stream_that_waits_does_not_hold_up_the_end_of_one_that_upstream_left() {
+    let mut wire = Wire::http2();
+    let (mut sender, mut upstream) = joined(&mut wire).await;
+    let (lost, _) = sender.send_request(request("GET"), true).unwrap();
+    let _lost = guarded(upstream.accept()).await.unwrap().unwrap();
+    let (held, mut body) = sender.send_request(request("POST"), false).unwrap();
+    body.send_data(Bytes::from_static(b"{"), false).unwrap();
+    settle().await;
+    let begun = Instant::now();
+    drop(upstream);
+    assert_eq!(guarded(held).await.unwrap_err().reason(), Some(h2::Reason::REFUSED_STREAM));
+    assert_eq!(guarded(lost).await.unwrap_err().reason(), None, "the connection ended with it");
+    assert_eq!((wire.released(), begun.elapsed()), (vec![("ended", 1)], Duration::ZERO));
+    guarded(wire.served).await.unwrap();
+    assert!(wire.spans.drain().iter().all(|span| span.outcome != End::Complete));
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_answer_that_has_come_does_not_hold_up_the_end_of_a_stream_that_upstream_left() {
+    let mut wire = Wire::http2();
+    let (mut sender, mut upstream) = joined(&mut wire).await;
+    let (lost, _) = sender.send_request(request("GET"), true).unwrap();
+    let _lost = guarded(upstream.accept()).await.unwrap().unwrap();
+    let (answer, _) = sender.send_request(request("GET"), true).unwrap();
+    let (_, mut respond) = guarded(upstream.accept()).await.unwrap().unwrap();
+    // More than the client's window has room for.
+    let length = 100_000;
+    let mut to_us = respond.send_response(http::Response::new(()), false).unwrap();
+    to_us.send_data(Bytes::from(vec![b'x'; length]), true).unwrap();
+    let driven = tokio::spawn(async move { upstream.accept().await.is_none() });
+    let mut body = guarded(answer).await.unwrap().into_body();
+    settle().await;
+    driven.abort();
+    assert_eq!(guarded(lost).await.unwrap_err().reason(), Some(h2::Reason::INTERNAL_ERROR));
+    let mut heard = 0;
+    while let Some(piece) = guarded(body.data()).await {
+        let piece = piece.unwrap();
+        heard += piece.len();
+        body.flow_control().release_capacity(piece.len()).unwrap();
+    }
+    assert_eq!(heard, length);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_header_list_is_lent_before_it_waits() {
     let mut wire = Wire::serve(Budget::of(1 << 20), |proxy, context, client, upstream| async move {
         let sides = ((client, Bytes::new()), (upstream, Bytes::new()));

@@ -46,6 +46,11 @@ impl Left<'_> {
         self.reason.is_none()
     }
 
+    /// The client's connection lives on, and is to hear of it all the same.
+    pub(super) fn break_off(mut self) {
+        self.exchange.down.reset(Reason::INTERNAL_ERROR);
+    }
+
     /// The client has heard the rest.
     pub(super) fn end(mut self) {
         if let Some(reason) = self.reason {
@@ -73,11 +78,12 @@ pub(super) async fn exchange<'a>(
     let large = header_list(&parts.headers).checked_sub(FREE).filter(|beyond| *beyond > 0);
     let loan = large.map(|beyond| context.settings.budget.lend(beyond, Use::Heads));
     let refused = matches!(loan, Some(None));
-    let may_wait = !refused && !end && head.may_wait() && !drain.is_cancelled();
+    let leaving = drain.is_cancelled() || upstream.gone.is_cancelled();
+    let may_wait = !refused && !end && head.may_wait() && !leaving;
     if let Some(held) = inspection.take_if(|inspection| may_wait && inspection.holds()) {
         // Boxed: a stream that does not wait pays nothing for it.
         let waiting = Waiting::new(context, &policy, &parts, held);
-        let (held, pieces) = Box::pin(waiting.wait(&mut body, &mut respond)).await?;
+        let (held, pieces) = Box::pin(waiting.wait(&mut body, &mut respond, &upstream.gone)).await?;
         (inspection, kept) = (Some(held), Some(pieces));
     }
     let whole = kept

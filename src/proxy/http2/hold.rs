@@ -8,18 +8,19 @@ use std::sync::Arc;
 use std::task::{Poll, ready};
 
 use bytes::{Bytes, BytesMut};
-use h2::RecvStream;
 use h2::server::SendResponse;
+use h2::{Reason, RecvStream};
 use http::request::Parts;
 use tokio::task::yield_now;
 use tokio::time::{Instant, sleep_until};
+use tokio_util::sync::CancellationToken;
 
 use super::exchange::request_head;
 use crate::budget::{Budget, Loan, Use};
 use crate::genai::Inspection;
 use crate::policy::Policy;
 use crate::proxy::hold::{MAX_BODY, MAX_WAIT, PATIENCE, Released};
-use crate::stack::Context;
+use crate::stack::{Call, Context};
 
 /// A request that waits.
 pub(super) struct Waiting<'a> {
@@ -89,19 +90,27 @@ impl<'a> Waiting<'a> {
         Self { context, policy, parts, inspection: Some(inspection), kept: Kept::default() }
     }
 
-    /// Waits. `None`: the client has gone, and upstream has not heard of it.
+    /// Waits. `None`: the client or upstream has gone, and upstream has not heard of it.
     pub(super) async fn wait(
         mut self,
         body: &mut RecvStream,
         respond: &mut SendResponse<Bytes>,
+        gone: &CancellationToken,
     ) -> Option<(Box<Inspection>, Kept)> {
         let began = Instant::now();
         let mut deadline = began + PATIENCE;
         let mut timer = pin!(sleep_until(deadline));
         let mut last_look = pin!(None);
+        let mut gone = pin!(gone.cancelled());
         let why = poll_fn(|cx| {
             loop {
                 if respond.poll_reset(cx).is_ready() {
+                    return Poll::Ready(None);
+                }
+                if gone.as_mut().poll(cx).is_ready() {
+                    // The client may send it again without a doubt (RFC 9113, section 8.7).
+                    respond.send_reset(Reason::REFUSED_STREAM);
+                    self.leave().iter_mut().for_each(|call| call.reset(Reason::REFUSED_STREAM));
                     return Poll::Ready(None);
                 }
                 match body.poll_data(cx) {
@@ -165,6 +174,13 @@ impl<'a> Waiting<'a> {
         (self.kept.length > MAX_BODY).then_some(Released::Size)
     }
 
+    /// Upstream has not heard of it, but it was a call.
+    fn leave(&mut self) -> Option<Call> {
+        let inspection = self.inspection.take()?;
+        Released::Ended.count(&self.context.settings.metrics);
+        self.context.begin(self.policy, &request_head(self.context, self.parts), Some(inspection)).1
+    }
+
     fn ended(&mut self) {
         self.kept.ended = true;
         if let Some(inspection) = &mut self.inspection {
@@ -175,11 +191,8 @@ impl<'a> Waiting<'a> {
 
 impl Drop for Waiting<'_> {
     fn drop(&mut self) {
-        // The client has gone. Upstream has not heard of it, but it was a call.
-        if let Some(inspection) = self.inspection.take() {
-            Released::Ended.count(&self.context.settings.metrics);
-            drop(self.context.begin(self.policy, &request_head(self.context, self.parts), Some(inspection)));
-        }
+        // The client has gone: cancelled.
+        drop(self.leave());
     }
 }
 
