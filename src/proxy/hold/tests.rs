@@ -266,7 +266,7 @@ async fn a_long_body_does_not_wait_for_its_end_nor_one_without_budget() {
     for (budget, why) in [(Budget::unlimited(), "size"), (Budget::of(8 << 20), "budget")] {
         let mut wire = Wire::http1(budget);
         let (head, begun) = (post(MAX_BODY + 2_000_000, ""), Instant::now());
-        let body = format!("{{\"x\":\"{:x<length$}", "", length = MAX_BODY + 2_000_000 - 6);
+        let body = format!("{{\"x\":\"{}", "x".repeat(MAX_BODY + 2_000_000 - 6));
         let all = head.clone() + &body;
         let mut client = std::mem::replace(&mut wire.client, duplex(1).0);
         let writes = tokio::spawn(async move {
@@ -288,7 +288,6 @@ async fn a_head_does_not_wait_for_what_will_not_be_read() {
         let mut wire = Wire::http1(Budget::unlimited());
         let (head, at) = (post(BODY.len(), more), Instant::now());
         wire.say(head.as_bytes()).await;
-        assert!(wire.silent().await);
         wire.say(begun.as_bytes()).await;
         assert_eq!(wire.heard(begun).await, head + begun);
         assert_eq!((wire.released(), at.elapsed()), (vec![("unread", 1)], Duration::ZERO));
