@@ -288,6 +288,11 @@ impl Inspection {
         self.holds
     }
 
+    /// Whether more of the request's body may still tell something.
+    pub fn reads_request(&self) -> bool {
+        self.request.is_some() && !self.is_over()
+    }
+
     /// The next bytes of the request's body, without the framing of the transfer.
     pub fn request(&mut self, bytes: &[u8]) {
         let (Some(reading), Some(facts)) = (&mut self.request, &mut self.facts) else { return };

@@ -22,7 +22,7 @@ use tokio_util::sync::CancellationToken;
 use self::filter::{Filtering, chunked_head, filtered};
 use self::held::Held;
 use self::hold::Holding;
-use super::hold::{Released, may_rewrite, rewrite};
+use super::hold::{Released, may_filter, may_rewrite, rewrite};
 use super::relay::{Ended, Gather, Verdict, Watch, relay};
 use crate::budget::Use;
 use crate::genai::Inspection;
@@ -76,6 +76,8 @@ struct Http1<'a> {
     client_finished: bool,
     /// So has upstream.
     upstream_finished: bool,
+    /// Nothing begins to wait any more.
+    draining: bool,
     /// Records the rest that is passed through unread.
     rest: Option<ActiveSpan>,
     /// Why the connection was refused.
@@ -170,6 +172,7 @@ impl<'a> Http1<'a> {
             calls: VecDeque::new(),
             client_finished: false,
             upstream_finished: false,
+            draining: false,
             rest: None,
             refused: None,
             tunnel: None,
@@ -297,7 +300,8 @@ impl<'a> Http1<'a> {
         let request = request_head(&line, &head, &target, self.context.target.scheme());
         let inspection = self.context.recognise(self.policy.current(), &request);
         let body = head.request_body();
-        let holds = !body.is_done() && !asks_for_upgrade(&line, &head) && request.may_wait() && !self.upstream_finished;
+        let may_wait = request.may_wait() && !self.upstream_finished && !self.draining;
+        let holds = !body.is_done() && !asks_for_upgrade(&line, &head) && may_wait;
         match inspection {
             Some(inspection) if holds && inspection.holds() => self.hold(read, &line, &request, inspection, out),
             inspection => {
@@ -545,7 +549,8 @@ impl<'a> Http1<'a> {
         match head.answer_body(exchange.is_head, line.status) {
             Ok(body) if body.is_done() => self.answer_ended(),
             Ok(body) => {
-                let filters = exchange.rewritten && exchange.call.as_ref().is_some_and(Call::filters);
+                let filters =
+                    exchange.rewritten && may_filter(&head) && exchange.call.as_ref().is_some_and(Call::filters);
                 let has_length = !body.is_chunked() && !body.ends_with_connection();
                 // Chunks are unknown to HTTP/1.0.
                 if filters && !(has_length && line.version == Version::HTTP_10) {
@@ -658,6 +663,7 @@ impl Watch for Http1<'_> {
     }
 
     fn draining(&mut self) {
+        self.draining = true;
         self.release_later();
     }
 
@@ -684,18 +690,17 @@ impl Watch for Http1<'_> {
 
     fn upstream_finished(&mut self, out: &mut Gather) {
         self.upstream_finished = true;
-        let mut rest = Vec::new();
-        if std::mem::take(&mut self.down.withheld) {
-            rest = self.down.held.take();
-        }
-        self.flush_filter(&mut rest);
-        out.give(&[], rest);
+        out.give(&[], self.kept_back());
         let ends_properly = matches!(&self.down.state, DownState::Body(body) if body.ends_with_connection());
         if ends_properly {
             self.answer_ended();
         }
         self.upstream_failed(CLOSED);
         self.down.state = DownState::Unread;
+    }
+
+    fn upstream_broke(&mut self, out: &mut Gather) {
+        out.give(&[], self.kept_back());
     }
 
     fn is_due(&self) -> bool {

@@ -110,20 +110,25 @@ pub(super) async fn serve<C: Side, U: Side>(
                 }
                 None => {}
             }
-            while let Poll::Ready(Some(ended)) = streams.poll_next_unpin(cx) {
-                left.extend(ended);
-                again = true;
-            }
-            // Upstream has left without a GOAWAY: where streams went with it, so do we.
-            if std::mem::take(&mut closing) && !left.iter().any(Left::is_lost) {
-                client.graceful_shutdown();
-            }
             if !told && going_away.as_mut().poll(cx).is_ready() {
                 told = true;
                 // One with an error ends the connection, and is passed on with its code.
                 if goaway.is_none() {
                     client.graceful_shutdown();
                 }
+            }
+            while let Poll::Ready(Some(ended)) = streams.poll_next_unpin(cx) {
+                left.extend(ended);
+                again = true;
+            }
+            // With it goes what it has not heard yet, too; but for what may come behind a GOAWAY.
+            if upstream.is_none() && !way.gone.is_cancelled() && (!told || left.iter().any(Left::is_lost)) {
+                way.gone.cancel();
+                again = true;
+            }
+            // Upstream has left without a GOAWAY: where streams went with it, so do we.
+            if std::mem::take(&mut closing) && !left.iter().any(Left::is_lost) {
+                client.graceful_shutdown();
             }
             if !draining && drained.as_mut().poll(cx).is_ready() {
                 draining = true;
@@ -132,7 +137,8 @@ pub(super) async fn serve<C: Side, U: Side>(
             loop {
                 match client.poll_accept(cx) {
                     Poll::Ready(Some(Ok((request, respond)))) => {
-                        streams.push(exchange(context, policy.current().clone(), &way, request, respond));
+                        let policy = policy.current().clone();
+                        streams.push(exchange(context, policy, &way, request, respond, &proxy.drain));
                         again = true;
                     }
                     Poll::Ready(Some(Err(error))) => {
@@ -157,7 +163,13 @@ pub(super) async fn serve<C: Side, U: Side>(
                 continue;
             }
             if !streams.is_empty() {
-                return Poll::Pending;
+                if left.is_empty() || upstream.is_some() {
+                    return Poll::Pending;
+                }
+                // Others live on, on the second connection or with an answer that has come: these do not wait for them.
+                left.drain(..).for_each(Left::break_off);
+                client.graceful_shutdown();
+                continue;
             }
             if !left.is_empty() && upstream.is_none() {
                 // The client has heard everything, and sees its connection end with streams open, as it would without us.

@@ -59,6 +59,9 @@ pub(super) trait Watch {
     /// Upstream has said FIN: what was kept back goes before it.
     fn upstream_finished(&mut self, _: &mut Gather) {}
 
+    /// Upstream has said RST: what was kept back of what it said before goes before it.
+    fn upstream_broke(&mut self, _: &mut Gather) {}
+
     /// Whether the connection may be closed without breaking anything off.
     fn is_idle(&self) -> bool {
         false
@@ -496,7 +499,15 @@ where
                     continue;
                 }
                 Ok(length) => length,
-                Err(error) => return Poll::Ready(Some(Ended::Upstream(error))),
+                Err(error) => {
+                    gather.clear();
+                    watch.upstream_broke(gather);
+                    // As far as the client takes it at once: a reset waits for nobody.
+                    if self.down.poll_write(self.client, cx, [&gather.written, &[]]).is_ok() {
+                        let _ = self.down.poll_flush(self.client, cx);
+                    }
+                    return Poll::Ready(Some(Ended::Upstream(error)));
+                }
             };
             self.metrics.bytes_received.add(length as u64);
             let bytes = read.get(..length).unwrap_or_default();

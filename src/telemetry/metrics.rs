@@ -151,7 +151,7 @@ pub struct Metrics {
     /// Calls without a span, by why.
     pub unrecorded: Counters<14>,
     /// Requests whose headers waited for their body, by what ended that.
-    pub held: Counters<5>,
+    pub held: Counters<6>,
     /// Reloads of the rules, by what came of them.
     pub config_reloads: Counters<3>,
     /// What became of TLS connections that were to be intercepted.
@@ -204,7 +204,7 @@ impl Default for Metrics {
                 "langsmith",
                 "langfuse",
             ]),
-            held: Counters::new(["complete", "size", "stalled", "budget", "ended"]),
+            held: Counters::new(["complete", "size", "stalled", "budget", "unread", "ended"]),
             config_reloads: Counters::new(["applied", "refused", "unchanged"]),
             tls: Counters::new(["intercepted", "left_alone", "doubted", "refused", "closed"]),
             leaves: Counters::new(["made", "cached", "rate_limited", "failed"]),

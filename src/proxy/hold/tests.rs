@@ -155,6 +155,54 @@ async fn a_head_waits_as_long_as_its_body_makes_progress() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_head_does_not_wait_for_ever_however_steadily_its_body_comes() {
+    let sent = format!("{{\"x\":\"{}", "y".repeat(200));
+    let step = PATIENCE * 9 / 10;
+    let mut wire = Wire::http1(Budget::unlimited());
+    let (head, begun) = (post(10_000, ""), Instant::now());
+    wire.say(head.as_bytes()).await;
+    for piece in sent.as_bytes().chunks(1) {
+        if begun.elapsed() + step >= MAX_WAIT {
+            break;
+        }
+        assert!(wire.silent().await);
+        advance(step).await;
+        wire.say(piece).await;
+    }
+    wire.heard("y").await;
+    assert_eq!((wire.released(), begun.elapsed().as_millis()), (vec![("stalled", 1)], MAX_WAIT.as_millis()));
+
+    let mut wire = Wire::http2();
+    let (mut sender, mut upstream) = joined(&mut wire).await;
+    let (_answer, mut body) = sender.send_request(request("POST"), false).unwrap();
+    let begun = Instant::now();
+    tokio::spawn(async move {
+        for piece in sent.into_bytes() {
+            body.send_data(Bytes::from(vec![piece]), false).unwrap();
+            tokio::time::sleep(step).await;
+        }
+    });
+    guarded(upstream.accept()).await.unwrap().unwrap();
+    assert_eq!(wire.released(), [("stalled", 1)]);
+    assert!(begun.elapsed() >= MAX_WAIT && begun.elapsed() < MAX_WAIT + PATIENCE);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_head_that_comes_while_we_drain_does_not_wait() {
+    let mut wire = Wire::http1(Budget::unlimited());
+    // Not idle: the connection lives on.
+    let first = "GET / HTTP/1.1\r\nHost: a\r\n\r\n";
+    wire.say(first.as_bytes()).await;
+    assert_eq!(wire.heard("\r\n\r\n").await, first);
+    wire.drain.cancel();
+    settle().await;
+    let head = post(BODY.len(), "");
+    wire.say(head.as_bytes()).await;
+    assert_eq!(wire.heard("\r\n\r\n").await, head);
+    assert_eq!(wire.released(), []);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_head_waits_no_longer_when_nothing_comes() {
     let mut wire = Wire::http1(Budget::unlimited());
     let (head, begun) = (post(BODY.len(), ""), Instant::now());
@@ -218,7 +266,7 @@ async fn a_long_body_does_not_wait_for_its_end_nor_one_without_budget() {
     for (budget, why) in [(Budget::unlimited(), "size"), (Budget::of(8 << 20), "budget")] {
         let mut wire = Wire::http1(budget);
         let (head, begun) = (post(MAX_BODY + 2_000_000, ""), Instant::now());
-        let body = "x".repeat(MAX_BODY + 2_000_000);
+        let body = format!("{{\"x\":\"{}", "x".repeat(MAX_BODY + 2_000_000 - 6));
         let all = head.clone() + &body;
         let mut client = std::mem::replace(&mut wire.client, duplex(1).0);
         let writes = tokio::spawn(async move {
@@ -231,6 +279,26 @@ async fn a_long_body_does_not_wait_for_its_end_nor_one_without_budget() {
         assert_eq!((wire.released(), begun.elapsed()), (vec![(why, 1)], Duration::ZERO));
         drop(guarded(writes).await.unwrap());
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_head_does_not_wait_for_what_will_not_be_read() {
+    let cases = [("", "no JSON"), ("Content-Encoding: x-unknown\r\n", "{\"model\"")];
+    for (more, begun) in cases {
+        let mut wire = Wire::http1(Budget::unlimited());
+        let (head, at) = (post(BODY.len(), more), Instant::now());
+        wire.say(head.as_bytes()).await;
+        wire.say(begun.as_bytes()).await;
+        assert_eq!(wire.heard(begun).await, head + begun);
+        assert_eq!((wire.released(), at.elapsed()), (vec![("unread", 1)], Duration::ZERO));
+    }
+    let mut wire = Wire::http2();
+    let (mut sender, mut upstream) = joined(&mut wire).await;
+    let (_answer, mut body) = sender.send_request(request("POST"), false).unwrap();
+    body.send_data(Bytes::from_static(b"no JSON"), false).unwrap();
+    let at = Instant::now();
+    guarded(upstream.accept()).await.unwrap().unwrap();
+    assert_eq!((wire.released(), at.elapsed()), (vec![("unread", 1)], Duration::ZERO));
 }
 
 /// The two ends of an HTTP/2 connection through us.
@@ -319,6 +387,82 @@ async fn a_stream_waits_no_longer_when_nothing_comes() {
     }
     assert!(heard.body().is_end_stream());
     driven.abort();
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_came_while_nobody_looked_is_no_stall() {
+    let mut wire = Wire::http2();
+    let (mut sender, mut upstream) = joined(&mut wire).await;
+    let (_answer, mut body) = sender.send_request(request("POST"), false).unwrap();
+    body.send_data(Bytes::from_static(b"{"), false).unwrap();
+    settle().await;
+    // The client's task runs before ours learns of the time.
+    body.send_data(Bytes::from_static(b"}"), true).unwrap();
+    advance(PATIENCE * 2).await;
+    guarded(upstream.accept()).await.unwrap().unwrap();
+    assert_eq!(wire.released(), [("complete", 1)]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stream_that_waits_does_not_hold_up_the_end_of_one_that_upstream_left() {
+    let mut wire = Wire::http2();
+    let (mut sender, mut upstream) = joined(&mut wire).await;
+    let (lost, _) = sender.send_request(request("GET"), true).unwrap();
+    let _lost = guarded(upstream.accept()).await.unwrap().unwrap();
+    let (held, mut body) = sender.send_request(request("POST"), false).unwrap();
+    body.send_data(Bytes::from_static(b"{"), false).unwrap();
+    settle().await;
+    let begun = Instant::now();
+    drop(upstream);
+    assert_eq!(guarded(held).await.unwrap_err().reason(), Some(h2::Reason::REFUSED_STREAM));
+    assert_eq!(guarded(lost).await.unwrap_err().reason(), None, "the connection ended with it");
+    assert_eq!((wire.released(), begun.elapsed()), (vec![("ended", 1)], Duration::ZERO));
+    guarded(wire.served).await.unwrap();
+    assert!(wire.spans.drain().iter().all(|span| span.outcome != End::Complete));
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_answer_that_has_come_does_not_hold_up_the_end_of_a_stream_that_upstream_left() {
+    let mut wire = Wire::http2();
+    let (mut sender, mut upstream) = joined(&mut wire).await;
+    let (lost, _) = sender.send_request(request("GET"), true).unwrap();
+    let _lost = guarded(upstream.accept()).await.unwrap().unwrap();
+    let (answer, _) = sender.send_request(request("GET"), true).unwrap();
+    let (_, mut respond) = guarded(upstream.accept()).await.unwrap().unwrap();
+    // More than the client's window has room for.
+    let length = 100_000;
+    let mut to_us = respond.send_response(http::Response::new(()), false).unwrap();
+    to_us.send_data(Bytes::from(vec![b'x'; length]), true).unwrap();
+    let driven = tokio::spawn(async move { upstream.accept().await.is_none() });
+    let mut body = guarded(answer).await.unwrap().into_body();
+    settle().await;
+    driven.abort();
+    assert_eq!(guarded(lost).await.unwrap_err().reason(), Some(h2::Reason::INTERNAL_ERROR));
+    let mut heard = 0;
+    while let Some(piece) = guarded(body.data()).await {
+        let piece = piece.unwrap();
+        heard += piece.len();
+        body.flow_control().release_capacity(piece.len()).unwrap();
+    }
+    assert_eq!(heard, length);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_header_list_is_lent_before_it_waits() {
+    let mut wire = Wire::serve(Budget::of(1 << 20), |proxy, context, client, upstream| async move {
+        let sides = ((client, Bytes::new()), (upstream, Bytes::new()));
+        Box::pin(http2::serve(&proxy, &context, None, sides.0, sides.1)).await;
+    });
+    let (mut sender, _upstream) = joined(&mut wire).await;
+    let mut request = request("POST");
+    for index in 0..16 {
+        let name = http::HeaderName::try_from(format!("x-{index}")).unwrap();
+        request.headers_mut().insert(name, "v".repeat(14_000).parse().unwrap());
+    }
+    let begun = Instant::now();
+    let (answer, _body) = sender.send_request(request, false).unwrap();
+    assert_eq!(guarded(answer).await.unwrap_err().reason(), Some(h2::Reason::REFUSED_STREAM));
+    assert_eq!((wire.released(), begun.elapsed()), (vec![], Duration::ZERO));
 }
 
 const ROOM: usize = 1 << 16;

@@ -46,7 +46,14 @@ impl Filtering {
                 Ok(fed) if fed.done => break,
                 Ok(_) => {}
                 Err(_) => {
-                    self.write(&data, false, call, out);
+                    // Nothing follows that the filter would see; chunks that have not ended stay so.
+                    if body.is_in_trailers() {
+                        self.write(&data, true, call, out);
+                    } else {
+                        call.filter(&[], true, &mut data);
+                        self.write(&data, false, call, out);
+                    }
+                    out.extend_from_slice(&tail);
                     return Err(at);
                 }
             }
@@ -82,8 +89,17 @@ impl Http1<'_> {
         self.calls.front().is_some_and(|exchange| exchange.rewritten)
     }
 
-    /// Upstream has ended inside a body: what the filter has kept back.
-    pub(super) fn flush_filter(&mut self, out: &mut Vec<u8>) {
+    /// Upstream has ended, perhaps inside a head or a body: what was kept back of it.
+    pub(super) fn kept_back(&mut self) -> Vec<u8> {
+        let mut rest = Vec::new();
+        if std::mem::take(&mut self.down.withheld) {
+            rest = self.down.held.take();
+        }
+        self.flush_filter(&mut rest);
+        rest
+    }
+
+    fn flush_filter(&mut self, out: &mut Vec<u8>) {
         let Some(filtering) = self.down.filtering.take() else { return };
         let call = self.calls.front_mut().and_then(|exchange| exchange.call.as_mut());
         if let (Some(call), DownState::Body(_)) = (call, &self.down.state)

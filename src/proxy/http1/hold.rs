@@ -1,5 +1,5 @@
 //! A request's head that waits for its body: what places the call stands at the body's end. It waits until the body is whole,
-//! until it is too long, until nothing has come for a while, until there is no memory for it, or until somebody leaves or
+//! until it is too long, until nothing has come for a while or it has taken too long, until there is no memory for it, or until somebody leaves or
 //! answers. Then everything goes on as it came, behind the placed head.
 
 use tokio::time::Instant;
@@ -8,7 +8,7 @@ use super::{Http1, Read, UpState, filter, pass, request_head};
 use crate::budget::Use;
 use crate::genai::Inspection;
 use crate::http1::{Body, Fault, Head, RequestLine, head};
-use crate::proxy::hold::{MAX_BODY, PATIENCE, Released};
+use crate::proxy::hold::{MAX_BODY, MAX_WAIT, PATIENCE, Released};
 use crate::proxy::relay::{Gather, Verdict};
 use crate::stack::RequestHead;
 
@@ -20,6 +20,7 @@ pub(super) struct Holding {
     body: Body,
     /// The head's length.
     head: usize,
+    began: Instant,
     /// When something has come last.
     progress: Instant,
 }
@@ -27,7 +28,7 @@ pub(super) struct Holding {
 impl Holding {
     /// When it no longer waits if nothing comes.
     pub(super) fn deadline(&self) -> Instant {
-        self.progress + PATIENCE
+        (self.progress + PATIENCE).min(self.began + MAX_WAIT)
     }
 }
 
@@ -53,12 +54,14 @@ impl Http1<'_> {
             Err(_) => (0, Released::Ended),
             Ok(fed) if fed.done => (fed.consumed, Released::Complete),
             Ok(fed) if fed.consumed > MAX_BODY => (fed.consumed, Released::Size),
+            Ok(fed) if !inspection.reads_request() => (fed.consumed, Released::Unread),
             Ok(fed) => {
                 // Of bytes that were held before, and are held anew.
                 self.up.held.written();
                 let all = read.bytes.get(read.at..).unwrap_or_default();
                 if self.up.held.keep(all, &self.context.settings.budget, Use::Bodies) {
-                    let holding = Holding { inspection, body, head, progress: Instant::now() };
+                    let began = Instant::now();
+                    let holding = Holding { inspection, body, head, began, progress: began };
                     self.up.state = UpState::Holding(Box::new(holding));
                     return Ok(all.len());
                 }
@@ -83,7 +86,7 @@ impl Http1<'_> {
     /// More of a body that is waited for.
     pub(super) fn hold_more(&mut self, bytes: &[u8], out: &mut Gather) -> Verdict {
         let UpState::Holding(holding) = &mut self.up.state else { return Verdict::Go };
-        let Holding { inspection, body, head, progress } = &mut **holding;
+        let Holding { inspection, body, head, progress, .. } = &mut **holding;
         let (taken, why) = match body.feed(bytes, |data| inspection.request(data)) {
             Err((fault, _)) => {
                 self.release(Released::Ended, &[], out);
@@ -94,6 +97,7 @@ impl Http1<'_> {
                 (fed.consumed, Released::Complete)
             }
             Ok(fed) if self.up.held.bytes().len() - *head + fed.consumed > MAX_BODY => (fed.consumed, Released::Size),
+            Ok(fed) if !inspection.reads_request() => (fed.consumed, Released::Unread),
             Ok(_) if self.up.held.keep(bytes, &self.context.settings.budget, Use::Bodies) => {
                 *progress = Instant::now();
                 return Verdict::Go;

@@ -251,12 +251,85 @@ fn a_rewritten_request_is_framed_as_the_one_that_came_however_that_was_cut() {
 }
 
 #[test]
+fn nothing_is_rewritten_that_somebody_may_have_signed() {
+    let context = asking();
+    let rewritten = ["Authorization: BEARER x", "authorization: basic eA==", "X-Api-Key: x", "api-key: sha256"];
+    let left = [
+        "Authorization: AWS4-HMAC-SHA256 Credential=x",
+        "Authorization: Signature x",
+        "authorization: x",
+        "Authorization:",
+        "X-Amz-Content-SHA256: x",
+        "Repr-Digest: sha-256=:x:",
+        "X-Amz-Checksum-Crc32: x",
+        "X-Hub-Signature-256: x",
+        "Signature-Input: x",
+        "x-goog-hash: x",
+        "Content-MD5: x",
+        "Trailer: T",
+    ];
+    for (lines, expected) in [(&rewritten[..], ASKS), (&left[..], ASKED)] {
+        for line in lines {
+            let head = "POST /v1/completions HTTP/1.1\r\nContent-Type: application/json\r\n";
+            let came = format!("{head}{line}\r\nContent-Length: {}\r\n\r\n{ASKED}", ASKED.len());
+            assert!(asked(&mut Http1::new(&context), &came, came.len()).ends_with(expected), "{line}");
+        }
+    }
+}
+
+#[test]
+fn a_signed_answer_stays_as_it_is() {
+    let context = asking();
+    let answer = "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nRepr-Digest: x\r\n\r\n";
+    let answer = format!("{answer}data: {{\"choices\":[],\"usage\":{{\"prompt_tokens\":1}}}}\n\n");
+    let mut http = Http1::new(&context);
+    asked(&mut http, &completion(), 1);
+    let mut out = Gather::default();
+    http.down(answer.as_bytes(), &mut out);
+    assert_eq!(String::from_utf8(out.into_bytes(answer.as_bytes())).unwrap(), answer);
+}
+
+fn completion() -> String {
+    let head = "POST /v1/completions HTTP/1.1\r\nContent-Type: application/json\r\n";
+    format!("{head}Content-Length: {}\r\n\r\n{ASKED}", ASKED.len())
+}
+
+#[test]
+fn all_that_came_before_a_fault_goes_on_whatever_the_filter_keeps_back() {
+    let context = asking();
+    let head = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nContent-Type: text/event-stream\r\n\r\n";
+    let (first, half) = ("data: {\"choices\":[{\"index\":0,\"text\":\"hi\"}]}\n\n", "data: {\"cho");
+    let chunk = |data: &str| format!("{:x}\r\n{data}\r\n", data.len());
+    let came = format!("{head}{}{}", chunk(first), chunk(half));
+    // A size that is none, a line feed that is missing behind trailers, and a reset.
+    for (fault, ends) in [("xyz\r\n", ""), ("0\r\nT: 1\r\n\rxyz", "0\r\nT: 1\r\n"), ("", "")] {
+        let answer = came.clone() + fault;
+        for cut in 0..answer.len() {
+            let mut http = Http1::new(&context);
+            asked(&mut http, &completion(), 1);
+            let mut said = Vec::new();
+            for piece in [&answer.as_bytes()[..cut], &answer.as_bytes()[cut..]] {
+                let mut out = Gather::default();
+                assert_eq!(http.down(piece, &mut out), (piece.len(), Verdict::Go));
+                said.extend(out.into_bytes(piece));
+            }
+            let mut out = Gather::default();
+            http.upstream_broke(&mut out);
+            said.extend(out.into_bytes(&[]));
+            let (mut framing, mut data) = (Body::chunked(true), Vec::new());
+            let fed = framing.feed(said.strip_prefix(head.as_bytes()).unwrap(), |piece| data.extend_from_slice(piece));
+            assert_eq!(String::from_utf8(data).unwrap(), format!("{first}{half}"), "{fault}, cut at {cut}");
+            assert!(!fed.is_ok_and(|fed| fed.done), "{fault}, cut at {cut}");
+            let said = String::from_utf8(said).unwrap();
+            assert!(said.contains(ends) && said.ends_with(fault.trim_start_matches(ends)), "cut at {cut}: {said}");
+        }
+    }
+}
+
+#[test]
 fn what_was_asked_for_is_taken_out_of_the_answer_however_that_is_framed_and_cut() {
     let context = asking();
-    let request = format!(
-        "POST /v1/completions HTTP/1.1\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n{ASKED}",
-        ASKED.len()
-    );
+    let request = completion();
     let first = "data: {\"id\":\"1\",\"choices\":[{\"index\":0,\"text\":\"hi\"}]}\n\n";
     let usage = "data: {\"id\":\"1\",\"choices\":[],\"usage\":{\"prompt_tokens\":1,\"completion_tokens\":2}}\n\n";
     let last = "data: [DONE]\n\n";

@@ -11,13 +11,14 @@ use h2::server::SendResponse;
 use h2::{Reason, RecvStream};
 use http::request::Parts;
 use http::{HeaderMap, Request, Version, header};
+use tokio_util::sync::CancellationToken;
 
 use super::hold::Waiting;
 use super::pump::{Failed, Pump, Seen};
 use super::upstream::{Sent, Upstream};
 use crate::budget::{Loan, Use};
 use crate::policy::Policy;
-use crate::proxy::hold::{may_rewrite, rewrite};
+use crate::proxy::hold::{may_filter, may_rewrite, rewrite};
 use crate::stack::{Call, Context, RequestHead};
 use crate::telemetry::Metrics;
 use crate::trace::propagation::remove_in_order;
@@ -45,6 +46,11 @@ impl Left<'_> {
         self.reason.is_none()
     }
 
+    /// The client's connection lives on, and is to hear of it all the same.
+    pub(super) fn break_off(mut self) {
+        self.exchange.down.reset(Reason::INTERNAL_ERROR);
+    }
+
     /// The client has heard the rest.
     pub(super) fn end(mut self) {
         if let Some(reason) = self.reason {
@@ -61,16 +67,23 @@ pub(super) async fn exchange<'a>(
     upstream: &Upstream,
     request: Request<RecvStream>,
     mut respond: SendResponse<Bytes>,
+    drain: &CancellationToken,
 ) -> Option<Left<'a>> {
     let (mut parts, mut body) = request.into_parts();
     let end = body.is_end_stream();
     let head = request_head(context, &parts);
     let mut inspection = context.recognise(&policy, &head);
     let mut kept = None;
-    if let Some(held) = inspection.take_if(|inspection| !end && inspection.holds() && head.may_wait()) {
+    // Header lists that wait, or that upstream does not take in, would pile up: a few bytes of HPACK can stand for many.
+    let large = header_list(&parts.headers).checked_sub(FREE).filter(|beyond| *beyond > 0);
+    let loan = large.map(|beyond| context.settings.budget.lend(beyond, Use::Heads));
+    let refused = matches!(loan, Some(None));
+    let leaving = drain.is_cancelled() || upstream.gone.is_cancelled();
+    let may_wait = !refused && !end && head.may_wait() && !leaving;
+    if let Some(held) = inspection.take_if(|inspection| may_wait && inspection.holds()) {
         // Boxed: a stream that does not wait pays nothing for it.
         let waiting = Waiting::new(context, &policy, &parts, held);
-        let (held, pieces) = Box::pin(waiting.wait(&mut body, &mut respond)).await?;
+        let (held, pieces) = Box::pin(waiting.wait(&mut body, &mut respond, &upstream.gone)).await?;
         (inspection, kept) = (Some(held), Some(pieces));
     }
     let whole = kept
@@ -90,10 +103,7 @@ pub(super) async fn exchange<'a>(
         // own version; in one of the version before it is content with the header.
         parts.version = Version::HTTP_11;
     }
-    // Header lists that upstream does not take in would pile up: a few bytes of HPACK can stand for many.
-    let large = header_list(&parts.headers).checked_sub(FREE).filter(|beyond| *beyond > 0);
-    let loan = large.map(|beyond| context.settings.budget.lend(beyond, Use::Heads));
-    if matches!(loan, Some(None)) {
+    if refused {
         respond.send_reset(Reason::REFUSED_STREAM);
         call.iter_mut().for_each(|call| call.reset(Reason::REFUSED_STREAM));
         return None;
@@ -267,7 +277,7 @@ impl Exchange<'_> {
         self.loan = None;
         self.call.iter_mut().for_each(|call| call.answered(parts.status.as_u16(), &parts.headers));
         let end = body.is_end_stream();
-        self.filters = !end && self.call.as_ref().is_some_and(Call::filters);
+        self.filters = !end && may_filter(&parts.headers) && self.call.as_ref().is_some_and(Call::filters);
         if self.filters {
             remove_in_order(&mut parts.headers, &header::CONTENT_LENGTH);
         }

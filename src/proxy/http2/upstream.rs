@@ -11,6 +11,7 @@ use h2::client::{Builder, Connection, ResponseFuture, SendRequest};
 use http::Request;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::OnceCell;
+use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::{CONNECTION_WINDOW, FRAME_BUDGET, MAX_HEADER_LIST, STREAM_WINDOW};
@@ -22,6 +23,8 @@ use crate::proxy::intercept::Inside;
 pub(super) struct Upstream {
     sender: SendRequest<Bytes>,
     second: OnceCell<SendRequest<Bytes>>,
+    /// The first connection has gone, and what was not sent yet with it.
+    pub(super) gone: CancellationToken,
     reconnect: Reconnect,
 }
 
@@ -47,7 +50,7 @@ pub(super) struct Reconnect {
 
 impl Upstream {
     pub(super) fn new(sender: SendRequest<Bytes>, reconnect: Reconnect) -> Self {
-        Self { sender, second: OnceCell::new(), reconnect }
+        Self { sender, second: OnceCell::new(), gone: CancellationToken::new(), reconnect }
     }
 
     /// Whether upstream takes extended CONNECT (RFC 8441).
