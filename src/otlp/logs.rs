@@ -95,7 +95,7 @@ mod tests {
         assert_eq!((record.severity_number, record.severity_text.as_str()), (9, "INFO"));
         assert_eq!(record.trace_id, span.placement.trace_id.to_bytes());
         assert_eq!(record.span_id, span.placement.span_id.to_bytes());
-        assert_eq!((record.flags, record.body.as_ref()), (1, None));
+        assert_eq!((record.flags, record.body.as_ref()), (u32::from(span.placement.flags.to_u8()), None));
         assert_eq!(value(record, semconv::GEN_AI_REQUEST_MODEL), &Any::StringValue("gpt-4o".into()));
         let Any::ArrayValue(messages) = value(record, semconv::GEN_AI_INPUT_MESSAGES) else { panic!("{record:?}") };
         let Some(Any::KvlistValue(message)) = &messages.values[0].value else { panic!("{messages:?}") };
