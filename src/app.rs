@@ -25,7 +25,7 @@ use crate::config::{Config, Export};
 use crate::exporters::Exporter;
 use crate::exporters::otlp::Otlp;
 use crate::net::{self, Connector, Direction, LoopGuard};
-use crate::pipeline::{CallMetrics, Limits, Pipeline, Reporter};
+use crate::pipeline::{CallMetrics, Events, EventsBackend, Limits, Pipeline, Reporter};
 use crate::policy::{Policies, Policy};
 use crate::proxy::{self, Proxy};
 use crate::reload::Reload;
@@ -226,6 +226,7 @@ impl TelemetryPlane {
         let (stop, give_up) = (CancellationToken::new(), CancellationToken::new());
         let connector = Connector { mark: config.mark };
         let (export, metrics_export, batch) = (config.export.clone(), config.metrics_export.clone(), config.batch);
+        let logs_export = config.logs_export.clone();
         let resource = otlp::Resource::new(&config.resource);
         let tokens = (stop.clone(), give_up.clone());
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
@@ -250,7 +251,15 @@ impl TelemetryPlane {
                     metrics: metrics.clone(),
                 });
                 let exporter = export.as_ref().map(&backend);
-                let pipeline = Pipeline { source, resource, exporter, limits, budget, calls, reporter, metrics };
+                let to = logs_export.map(|to| EventsBackend {
+                    exporter: backend(&to),
+                    resource: resource.clone(),
+                    schedule_delay: batch.schedule_delay,
+                    timeout: to.timeout,
+                });
+                let events = Events::new(to, &budget, &metrics);
+                let pipeline =
+                    Pipeline { source, resource, exporter, limits, budget, calls, reporter, events, metrics };
                 pipeline.run(tokens.0, tokens.1).await;
             });
         })?;

@@ -51,6 +51,8 @@ pub struct Config {
     pub export: Option<Export>,
     /// Where metrics of calls go there.
     pub metrics_export: Option<MetricsExport>,
+    /// Where events with what was said in calls go there.
+    pub logs_export: Option<Export>,
     /// How spans are gathered.
     pub batch: Batch,
     /// LLM and MCP calls.

@@ -1,4 +1,4 @@
-//! Our telemetry as OTLP: spans here, the agent's metrics in [`metrics`].
+//! Our telemetry as OTLP: spans here, the agent's metrics in [`metrics`], events in [`logs`].
 //!
 //! Written straight from the compact records into the request's bytes: through `opentelemetry-proto`'s structs every
 //! attribute would cost two allocations, and export the greater part of what tracing costs. The tests read it back through
@@ -7,6 +7,7 @@
 //! Source: `opentelemetry-proto` v1.11, `opentelemetry/proto/{collector/trace,trace,common,resource}/v1/*.proto`; Protocol
 //! Buffers, "Encoding".
 
+pub mod logs;
 pub mod metrics;
 mod wire;
 
@@ -114,7 +115,7 @@ fn kind(kind: &SpanKind) -> u64 {
 
 /// Field numbers.
 mod field {
-    // The same for all signals: `resource_spans`, `resource_metrics`; `scope_spans`, `scope_metrics`; `spans`, `metrics`.
+    // The same for all signals: `resource_spans`, `resource_metrics`, …; `scope_spans`, …; `spans`, `metrics`, `log_records`.
     pub(super) const RESOURCES: u32 = 1;
     pub(super) const RESOURCE: u32 = 1;
     pub(super) const SCOPES: u32 = 2;

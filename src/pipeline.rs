@@ -1,5 +1,5 @@
 //! The telemetry plane, on a thread of its own: queue -> measure -> enrich -> buffer -> sampling -> route -> batch ->
-//! deliver.
+//! deliver. What was said in a kept span's call leaves it before the buffer, as an event.
 //!
 //! Each stage is a plain function or a small value, called in this order by [`Pipeline::run`]. Nothing here is ever
 //! waited for by a call.
@@ -7,6 +7,7 @@
 mod batch;
 mod buffer;
 mod enrich;
+mod events;
 mod measure;
 mod route;
 mod sampling;
@@ -24,6 +25,7 @@ use crate::exporters::{self, Delivered, Exporter};
 use crate::otlp::{self, Resource};
 use crate::telemetry::{Loss, Metrics};
 use crate::trace::SpanSource;
+pub use events::{Events, EventsBackend};
 pub use measure::{CallMetrics, Reporter};
 
 /// The stages and what they are set to.
@@ -43,6 +45,8 @@ pub struct Pipeline {
     pub calls: Arc<CallMetrics>,
     /// Where those go; `None` if no backend is configured.
     pub reporter: Option<Reporter>,
+    /// What was said in calls, and where that goes.
+    pub events: Events,
     /// Counts.
     pub metrics: Arc<Metrics>,
 }
@@ -61,12 +65,14 @@ pub struct Limits {
 }
 
 impl Pipeline {
-    /// Runs until `stop`, then delivers what is left until `give_up`, and counts the rest lost. Spans and metrics do not wait
-    /// for each other.
+    /// Runs until `stop`, then delivers what is left until `give_up`, and counts the rest lost. Spans, metrics and
+    /// events do not wait for each other.
     pub async fn run(mut self, stop: CancellationToken, give_up: CancellationToken) {
         let counted = CancellationToken::new();
         let reporter = self.reporter.take().map(|reporter| reporter.run(counted.clone(), give_up.clone()));
-        tokio::join!(self.deliver(stop, give_up, counted), OptionFuture::from(reporter));
+        let events = self.events.delivery(counted.clone(), give_up.clone());
+        let (reporter, events) = (OptionFuture::from(reporter), OptionFuture::from(events));
+        tokio::join!(self.deliver(stop, give_up, counted), reporter, events);
     }
 
     /// `counted` is said when no span can come that the metrics do not have.
@@ -79,7 +85,7 @@ impl Pipeline {
                 self.gather(&mut buffer, &stop).await;
             }
             stopping = stop.is_cancelled();
-            accept(&mut self.source, &mut buffer, &self.calls, &self.metrics);
+            accept(&mut self.source, &mut buffer, &self.events, &self.calls, &self.metrics);
             if stopping {
                 counted.cancel();
             }
@@ -119,7 +125,7 @@ impl Pipeline {
                         () = give_up.cancelled() => break None,
                     }
                     let last = stop.is_cancelled();
-                    accept(&mut self.source, &mut buffer, &self.calls, &self.metrics);
+                    accept(&mut self.source, &mut buffer, &self.events, &self.calls, &self.metrics);
                     if last {
                         counted.cancel();
                     }
@@ -131,7 +137,7 @@ impl Pipeline {
                     break;
                 }
             }
-            accept(&mut self.source, &mut buffer, &self.calls, &self.metrics);
+            accept(&mut self.source, &mut buffer, &self.events, &self.calls, &self.metrics);
             if stopping && (buffer.waiting() == 0 || give_up.is_cancelled()) {
                 self.metrics.lost(Loss::Shutdown, buffer.held());
                 let (created, exported) = (self.metrics.spans_created.value(), self.metrics.spans_exported.value());
@@ -156,7 +162,7 @@ impl Pipeline {
                 () = &mut due => return,
                 () = self.source.full() => return,
                 () = stop.cancelled() => return,
-                () = tokio::time::sleep(GATHER) => accept(&mut self.source, buffer, &self.calls, &self.metrics),
+                () = tokio::time::sleep(GATHER) => accept(&mut self.source, buffer, &self.events, &self.calls, &self.metrics),
             }
         }
     }
@@ -190,11 +196,18 @@ impl Pipeline {
 }
 
 /// The stages that every finished span passes at once, whatever the backend does.
-fn accept(source: &mut SpanSource, buffer: &mut buffer::Buffer, calls: &CallMetrics, metrics: &Metrics) {
+fn accept(
+    source: &mut SpanSource,
+    buffer: &mut buffer::Buffer,
+    events: &Events,
+    calls: &CallMetrics,
+    metrics: &Metrics,
+) {
     let mut spans = source.drain();
     measure::fold(&spans, metrics, calls);
     enrich::enrich(&mut spans);
     sampling::keep(&mut spans, metrics);
+    events.take(&mut spans);
     buffer.push(spans, metrics);
     metrics.spans_queued.set(buffer.held());
 }
@@ -245,6 +258,7 @@ mod tests {
             budget: Budget::unlimited(),
             calls: Arc::new(CallMetrics::new(MetricNames::Old, &Budget::unlimited())),
             reporter: None,
+            events: Events::new(None, &Budget::unlimited(), &metrics),
             metrics: metrics.clone(),
         };
         let calls = async {
@@ -327,6 +341,7 @@ mod tests {
             budget: Budget::unlimited(),
             calls,
             reporter: Some(reporter),
+            events: Events::new(None, &Budget::unlimited(), &metrics),
             metrics: metrics.clone(),
         };
         (sink, metrics, pipeline)

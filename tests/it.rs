@@ -12,6 +12,7 @@ mod it {
     mod conformance;
     mod delivery;
     mod ends;
+    mod events;
     mod export;
     mod genai;
     mod h2;

@@ -161,6 +161,7 @@ pub fn assemble(
     let metrics_export = reader.metrics_export(&own_ports).filter(|_| enabled);
     let batch = reader.batch();
     let genai = reader.genai();
+    let logs_export = if enabled { reader.logs_export(genai.capture, &own_ports) } else { None };
     let propagators = reader.propagators();
     let sampler = reader.sampler();
     let resource = reader.resource(|path| read_file(path).ok());
@@ -188,6 +189,7 @@ pub fn assemble(
         enabled,
         export,
         metrics_export,
+        logs_export,
         batch,
         genai,
         propagators,

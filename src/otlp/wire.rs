@@ -1,9 +1,13 @@
 //! Protocol Buffers as far as OTLP needs them ("Encoding"), and what all its signals share: `AnyValue`, `KeyValue`, times.
 
+mod json;
+
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use opentelemetry::{Array, KeyValue, Value};
 use prost::encoding::{encode_varint, encoded_len_varint};
+
+pub(super) use self::json::put_structured;
 
 /// A `KeyValue`, its length known before it is written.
 pub(super) fn put_attribute(out: &mut Vec<u8>, number: u32, attribute: &KeyValue) {
@@ -100,5 +104,7 @@ mod field {
     pub(super) const INT: u32 = 3;
     pub(super) const DOUBLE: u32 = 4;
     pub(super) const ARRAY: u32 = 5;
+    pub(super) const LIST: u32 = 6;
     pub(super) const ARRAY_VALUES: u32 = 1;
+    pub(super) const LIST_VALUES: u32 = 1;
 }

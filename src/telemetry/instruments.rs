@@ -103,10 +103,15 @@ impl<const N: usize> Counters<N> {
 
     /// Adds one to the counter of this label value. A value that was not declared counts nowhere.
     pub fn inc(&self, value: &str) {
+        self.add(value, 1);
+    }
+
+    /// The same for `count` at once.
+    pub fn add(&self, value: &str, count: u64) {
         let found = self.0.iter().find(|(label, _)| *label == value);
         debug_assert!(found.is_some(), "undeclared label value {value}");
         if let Some((_, counter)) = found {
-            counter.inc();
+            counter.add(count);
         }
     }
 

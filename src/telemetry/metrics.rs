@@ -144,6 +144,14 @@ pub struct Metrics {
     pub export: Deliveries,
     /// The agent's metrics on their way to a backend.
     pub metrics_export: Deliveries,
+    /// Content of kept spans that became an event.
+    pub events_created: Counter,
+    /// Events that a backend has taken.
+    pub events_exported: Counter,
+    /// Events that will not arrive, by why.
+    pub events_dropped: Counters<6>,
+    /// Events on their way to a backend.
+    pub logs_export: Deliveries,
     /// Measurements that found no series of their own among the agent's metrics.
     pub metrics_overflow: Counter,
     /// What connections turned out to be.
@@ -186,6 +194,17 @@ impl Default for Metrics {
             spans_queue_capacity: Gauge::default(),
             export: Deliveries::default(),
             metrics_export: Deliveries::default(),
+            events_created: Counter::default(),
+            events_exported: Counter::default(),
+            events_dropped: Counters::new([
+                "no_backend",
+                "full",
+                "budget",
+                "rejected",
+                "partially_rejected",
+                "shutdown",
+            ]),
+            logs_export: Deliveries::default(),
             metrics_overflow: Counter::default(),
             detected: Counters::new(["http1", "http2", "tls", "opaque", "refused"]),
             unrecorded: Counters::new([
@@ -274,6 +293,7 @@ impl Metrics {
         self.expose_spans(text);
         self.export.expose("sidetrace_export", "Batches of spans", text);
         self.metrics_export.expose("sidetrace_metrics_export", "Requests of the agent's metrics", text);
+        self.expose_events(text);
         let help = "Measurements of the agent's metrics that found no room for a series of their own.";
         text.counter("sidetrace_metrics_overflow_total", help, self.metrics_overflow.value());
         process::expose(self.started, text);
@@ -319,6 +339,23 @@ impl Metrics {
         text.gauge("sidetrace_spans_queued", "Spans that wait for delivery.", self.spans_queued.value());
         let help = "The most spans that may wait for delivery.";
         text.gauge("sidetrace_spans_queue_capacity", help, self.spans_queue_capacity.value());
+    }
+
+    fn expose_events(&self, text: &mut Exposition) {
+        let help = "Events with what was said in a call, made of spans that are kept.";
+        text.counter("sidetrace_events_created_total", help, self.events_created.value());
+        text.counter(
+            "sidetrace_events_exported_total",
+            "Events that a backend has taken.",
+            self.events_exported.value(),
+        );
+        text.counters(
+            "sidetrace_events_dropped_total",
+            "Events lost, by reason.",
+            "reason",
+            self.events_dropped.values(),
+        );
+        self.logs_export.expose("sidetrace_logs_export", "Batches of events", text);
     }
 }
 

@@ -166,6 +166,13 @@ names! {
     SIDETRACE_USAGE_FETCHED_OUTPUT_TOKENS = "sidetrace.usage.fetched.output_tokens";
 }
 
+/// Names of events.
+pub mod event {
+    names! {
+        GEN_AI_CLIENT_INFERENCE_OPERATION_DETAILS = "gen_ai.client.inference.operation.details";
+    }
+}
+
 /// Names of metrics. Where the GenAI conventions have changed theirs, both are here.
 pub mod metric {
     names! {

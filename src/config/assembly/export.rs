@@ -12,8 +12,9 @@ use http::uri::Scheme;
 use http::{HeaderMap, HeaderName, HeaderValue, Uri, header};
 use percent_encoding::percent_decode_str;
 
+use super::genai::CAPTURE;
 use super::{Reader, Shown, parse, parse_bool};
-use crate::config::{Compression, Export, ExportProtocol, TlsFiles};
+use crate::config::{Capture, Compression, Export, ExportProtocol, TlsFiles};
 
 /// One kind of telemetry: how the variables of its export are called, and where it goes at a backend.
 pub(super) struct Signal {
@@ -65,6 +66,7 @@ macro_rules! names {
 
 const TRACES: Signal = signal!("TRACES", "trace.v1.TraceService", "spans", "/v1/traces");
 pub(super) const METRICS: Signal = signal!("METRICS", "metrics.v1.MetricsService", "metrics", "/v1/metrics");
+const LOGS: Signal = signal!("LOGS", "logs.v1.LogsService", "events", "/v1/logs");
 
 impl Reader {
     /// Where spans go. One try may take as long as the exporter's timeout and the processor's both allow. There is no bound
@@ -73,6 +75,18 @@ impl Reader {
         let export = self.export(&TRACES, own_ports);
         let longest = self.limit(&["OTEL_BSP_EXPORT_TIMEOUT"], 30_000);
         export.map(|export| Export { timeout: export.timeout.min(longest), ..export })
+    }
+
+    /// Where events go, where there are any: without them nobody needs a backend for logs.
+    pub(super) fn logs_export(&mut self, capture: Capture, own_ports: &[u16]) -> Option<Export> {
+        if !capture.has_events() {
+            return None;
+        }
+        let export = self.export(&LOGS, own_ports);
+        if export.is_none() {
+            self.warnings.push(format!("{CAPTURE}: {capture}, but there is no backend for events: they are dropped"));
+        }
+        export
     }
 
     /// Where one signal goes in the backend `default`: only if an endpoint is named. `own_ports` are where it cannot be.
@@ -316,6 +330,32 @@ mod tests {
         let all = [&[("OTEL_EXPORTER_OTLP_ENDPOINT", "http://c:4318")], pairs].concat();
         let assembled = with(&all).unwrap();
         (assembled.config.export, assembled.warnings)
+    }
+
+    #[test]
+    fn events_go_where_spans_go_unless_told_otherwise_and_only_where_content_is_captured_for_them() {
+        let general = ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://c:4318/base");
+        let (events, spans) = ((CAPTURE, "EVENT_ONLY"), (CAPTURE, "SPAN_ONLY"));
+        let table: [(Variables<'_>, Option<&str>, usize); 9] = [
+            (&[general, events], Some("http://c:4318/base/v1/logs"), 0),
+            (&[general, (CAPTURE, "SPAN_AND_EVENT")], Some("http://c:4318/base/v1/logs"), 0),
+            (&[general, events, ("OTEL_EXPORTER_OTLP_LOGS_ENDPOINT", "http://l:1/as/is")], Some("http://l:1/as/is"), 0),
+            (
+                &[general, events, ("OTEL_EXPORTER_OTLP_LOGS_PROTOCOL", "grpc")],
+                Some("http://c:4318/opentelemetry.proto.collector.logs.v1.LogsService/Export"),
+                0,
+            ),
+            (&[general], None, 0),
+            (&[general, spans, ("OTEL_EXPORTER_OTLP_LOGS_PROTOCOL", "pigeon")], None, 0),
+            (&[events], None, 1),
+            (&[general, events, ("OTEL_LOGS_EXPORTER", "none")], None, 1),
+            (&[general, events, ("OTEL_SDK_DISABLED", "true")], None, 0),
+        ];
+        for (variables, expected, warnings) in table {
+            let found = with(variables).unwrap();
+            let endpoint = found.config.logs_export.map(|export| export.endpoint.to_string());
+            assert_eq!((endpoint.as_deref(), found.warnings.len()), (expected, warnings), "{variables:?}");
+        }
     }
 
     #[test]

@@ -55,7 +55,7 @@ impl fmt::Display for MetricNames {
     }
 }
 
-const CAPTURE: &str = "OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT";
+pub(super) const CAPTURE: &str = "OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT";
 
 #[cfg(test)]
 mod tests {
@@ -80,10 +80,10 @@ mod tests {
             ("", Capture::NoContent, 0),
             ("NO_CONTENT", Capture::NoContent, 0),
             ("SPAN_ONLY", Capture::SpanOnly, 0),
-            ("event_only", Capture::EventOnly, 0),
-            ("Span_And_Event", Capture::SpanAndEvent, 0),
-            ("true", Capture::SpanAndEvent, 0),
-            ("True", Capture::SpanAndEvent, 0),
+            ("event_only", Capture::EventOnly, 1),
+            ("Span_And_Event", Capture::SpanAndEvent, 1),
+            ("true", Capture::SpanAndEvent, 1),
+            ("True", Capture::SpanAndEvent, 1),
             ("false", Capture::NoContent, 0),
             ("1", Capture::NoContent, 1),
             ("SPAN", Capture::NoContent, 1),

@@ -13,9 +13,11 @@ use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
+use opentelemetry_proto::tonic::collector::logs::v1::ExportLogsServiceRequest;
 use opentelemetry_proto::tonic::collector::metrics::v1::ExportMetricsServiceRequest;
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
 use opentelemetry_proto::tonic::common::v1::{KeyValue, any_value::Value};
+use opentelemetry_proto::tonic::logs::v1::LogRecord;
 use opentelemetry_proto::tonic::metrics::v1::{HistogramDataPoint, Metric, metric::Data};
 use opentelemetry_proto::tonic::resource::v1::Resource;
 use opentelemetry_proto::tonic::trace::v1::Span;
@@ -38,6 +40,7 @@ struct Kept {
     spans: Vec<Span>,
     resources: Vec<Resource>,
     metrics: Vec<(Resource, Metric)>,
+    logs: Vec<(Resource, LogRecord)>,
     authorization: Vec<String>,
 }
 
@@ -128,6 +131,16 @@ impl Collector {
             .collect()
     }
 
+    /// Log records, each with its resource.
+    pub(crate) fn logs(&self) -> Vec<(Resource, LogRecord)> {
+        self.kept.0.lock().unwrap().logs.clone()
+    }
+
+    /// Everything that has arrived, to be searched.
+    pub(crate) fn everything(&self) -> String {
+        format!("{:?}", self.kept.0.lock().unwrap())
+    }
+
     /// The credentials that came with spans to the test's own endpoint.
     pub(crate) fn authorization(&self) -> Vec<String> {
         self.kept.0.lock().unwrap().authorization.clone()
@@ -182,6 +195,7 @@ async fn endpoint(listener: TcpListener, kept: Arc<(Mutex<Kept>, Condvar)>) {
                 let gzip = request.headers().get("content-encoding").is_some_and(|encoding| encoding == "gzip");
                 let authorization = request.headers().get("authorization").cloned();
                 let metrics = request.uri().path().ends_with("/metrics");
+                let logs = request.uri().path().ends_with("/logs");
                 let body = request.into_body().collect().await.unwrap().to_bytes();
                 let body = if gzip { gunzip(&body) } else { body };
                 let (lock, changed) = &*kept;
@@ -191,6 +205,14 @@ async fn endpoint(listener: TcpListener, kept: Arc<(Mutex<Kept>, Condvar)>) {
                         let resource = group.resource.unwrap_or_default();
                         let found = group.scope_metrics.into_iter().flat_map(|scope| scope.metrics);
                         kept.metrics.extend(found.map(|metric| (resource.clone(), metric)));
+                    }
+                    return Ok(Response::new(Full::new(Bytes::new())));
+                }
+                if logs {
+                    for group in ExportLogsServiceRequest::decode(body).unwrap().resource_logs {
+                        let resource = group.resource.unwrap_or_default();
+                        let found = group.scope_logs.into_iter().flat_map(|scope| scope.log_records);
+                        kept.logs.extend(found.map(|record| (resource.clone(), record)));
                     }
                     return Ok(Response::new(Full::new(Bytes::new())));
                 }
