@@ -276,7 +276,7 @@ fn long() -> String {
 
 #[test]
 fn a_long_piece_of_a_stream_is_hashed_if_it_is_the_first_and_noted_as_lost_if_it_is_not() {
-    let request = json!({ "model": "m", "max_tokens": 9, "messages": [{ "role": "user", "content": "hi" }] });
+    let request = json!({ "anthropic_version": "v", "model": "m", "messages": [{ "role": "user", "content": "hi" }] });
     let chat = |text: &str| json!({ "id": "1", "choices": [{ "index": 0, "delta": { "content": text } }] });
     let block = |text: &str| json!({ "type": "content_block_delta", "index": 0, "delta": { "type": "text_delta", "text": text } });
     let completion = |text: &str| json!({ "id": "1", "choices": [{ "index": 0, "text": text }] });
