@@ -276,13 +276,16 @@ fn long() -> String {
 
 #[test]
 fn a_long_piece_of_a_stream_is_hashed_if_it_is_the_first_and_noted_as_lost_if_it_is_not() {
-    let request = json!({ "model": "m", "max_tokens": 9, "messages": [{ "role": "user", "content": "hi" }] });
+    let request = json!({ "anthropic_version": "v", "model": "m", "messages": [{ "role": "user", "content": "hi" }] });
     let chat = |text: &str| json!({ "id": "1", "choices": [{ "index": 0, "delta": { "content": text } }] });
     let block = |text: &str| json!({ "type": "content_block_delta", "index": 0, "delta": { "type": "text_delta", "text": text } });
     let completion = |text: &str| json!({ "id": "1", "choices": [{ "index": 0, "text": text }] });
-    let paths: [(&str, fn(&str) -> Value); 3] =
-        [("/v1/chat/completions", chat), ("/models/m:streamRawPredict", block), ("/v1/completions", completion)];
-    for (path, piece) in paths {
+    for path in ["/v1/chat/completions", "/models/m:streamRawPredict", "/v1/completions"] {
+        let piece = |text: &str| match path {
+            "/v1/chat/completions" => chat(text),
+            "/v1/completions" => completion(text),
+            _ => block(text),
+        };
         let reply = |pieces: &[Value]| reply_of(path, &request, "text/event-stream", &events(pieces)).0;
         assert!(reply(&[piece(&long())]).is_some(), "{path}");
         assert!(reply(&[piece(&long()), piece("."), piece(".")]).is_some(), "{path}");
