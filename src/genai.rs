@@ -10,7 +10,6 @@
 
 #[cfg(test)]
 mod cases;
-#[allow(dead_code, reason = "conclude writes with it")]
 mod content;
 mod encoding;
 mod facts;
@@ -45,6 +44,7 @@ use crate::call::Evidence;
 use crate::config::GenAi;
 use crate::net::Direction;
 use crate::policy::{Policy, Subject};
+use crate::redaction::Redaction;
 use crate::telemetry::Metrics;
 use crate::trace::propagation::Carrier;
 use crate::trace::{ActiveSpan, ChunkTimes, End, Placement, Span, SpanSink, semconv};
@@ -71,9 +71,11 @@ impl Settings {
     }
 
     /// Nothing found yet.
-    fn facts(&self) -> Box<Facts> {
+    fn facts(&self, redaction: &Arc<Redaction>) -> Box<Facts> {
         let capture = self.genai.captures().then_some(self.genai.max_content);
-        Box::new(Facts::new(self.key, capture))
+        let mut facts = Box::new(Facts::new(self.key, capture));
+        facts.redaction = redaction.clone();
+        facts
     }
 }
 
@@ -202,7 +204,7 @@ pub fn recognise<H: Carrier>(
     request: &Request<'_, H>,
 ) -> Option<Box<Inspection>> {
     let found = providers::recognise(settings, policy, request)?;
-    let mut facts = settings.facts();
+    let mut facts = settings.facts(policy.redaction());
     facts.server = request.subject.direction == Direction::Inbound;
     facts.provider = found.provider;
     facts.operation = found.operation;
@@ -469,45 +471,7 @@ impl Inspection {
             facts.set(semconv::SIDETRACE_COST, cost);
         }
         self.sealed = Some(std::mem::take(&mut facts.evidence));
-        self.write_content(&mut facts, span);
-        write(facts, streamed, span);
-    }
-
-    /// What was said, where it is captured: redacted, before anything else sees it.
-    fn write_content(&self, facts: &mut Facts, span: &mut Span) {
-        let redact = |words: &mut Option<Box<str>>| {
-            if let Some(words) = words {
-                *words = self.policy.redaction().text(words).into();
-            }
-        };
-        redact(&mut facts.message);
-        if let Some(failure) = &mut facts.error {
-            redact(&mut failure.message);
-        }
-        let Some(mut content) = facts.content.take() else { return };
-        let writer = Writer::new(self.policy.redaction(), self.settings.genai.max_content);
-        let output = facts.reply.take_messages();
-        let written = [
-            (semconv::GEN_AI_SYSTEM_INSTRUCTIONS, (!content.system.is_empty()).then(|| writer.system(&content.system))),
-            (
-                semconv::GEN_AI_INPUT_MESSAGES,
-                (!content.input.is_empty()).then(|| writer.input(content.input.make_contiguous())),
-            ),
-            (semconv::GEN_AI_OUTPUT_MESSAGES, (!output.is_empty()).then(|| writer.output(&output))),
-            (semconv::GEN_AI_TOOL_DEFINITIONS, (!content.tools.is_empty()).then(|| writer.tools(&content.tools))),
-            (semconv::GEN_AI_TOOL_CALL_ARGUMENTS, content.arguments.as_ref().map(|text| writer.value(text))),
-            (semconv::GEN_AI_TOOL_CALL_RESULT, content.result.as_ref().map(|text| writer.value(text))),
-        ];
-        let capture = self.settings.genai.capture;
-        for (name, text) in written {
-            let Some(text) = text else { continue };
-            if capture.has_events() {
-                span.content.get_or_insert_default().push((name, text.as_str().into()));
-            }
-            if capture.has_spans() {
-                span.push(name, text);
-            }
-        }
+        write(facts, streamed, &self.settings.genai, span);
     }
 
     /// The answer came by another exchange.
@@ -605,13 +569,41 @@ impl Times {
 }
 
 /// What was found becomes a span.
-fn write(mut facts: Box<Facts>, streamed: bool, span: &mut Span) {
+fn write(mut facts: Box<Facts>, streamed: bool, genai: &GenAi, span: &mut Span) {
     span.description = facts.message.take();
     if let Some(failure) = facts.error.take() {
         span.fail(String::from(failure.code));
         span.description = failure.message;
     }
+    write_content(&mut facts, genai, span);
     facts.write(streamed, span);
+}
+
+/// What was said, where it is captured: redacted, before anything else sees it.
+fn write_content(facts: &mut Facts, genai: &GenAi, span: &mut Span) {
+    let Some(mut content) = facts.content.take() else { return };
+    let output = facts.reply.take_messages();
+    let writer = Writer::new(&facts.redaction, genai.max_content);
+    let written = [
+        (semconv::GEN_AI_SYSTEM_INSTRUCTIONS, (!content.system.is_empty()).then(|| writer.system(&content.system))),
+        (
+            semconv::GEN_AI_INPUT_MESSAGES,
+            (!content.input.is_empty()).then(|| writer.input(content.input.make_contiguous())),
+        ),
+        (semconv::GEN_AI_OUTPUT_MESSAGES, (!output.is_empty()).then(|| writer.output(&output))),
+        (semconv::GEN_AI_TOOL_DEFINITIONS, (!content.tools.is_empty()).then(|| writer.tools(&content.tools))),
+        (semconv::GEN_AI_TOOL_CALL_ARGUMENTS, content.arguments.as_ref().map(|text| writer.value(text))),
+        (semconv::GEN_AI_TOOL_CALL_RESULT, content.result.as_ref().map(|text| writer.value(text))),
+    ];
+    for (name, text) in written {
+        let Some(text) = text else { continue };
+        if genai.capture.has_events() {
+            span.content.get_or_insert_default().push((name, text.as_str().into()));
+        }
+        if genai.capture.has_spans() {
+            span.push(name, text);
+        }
+    }
 }
 
 /// What an inspection may hold without asking at all: most are of short calls, or of calls that turn out to be nothing to read.

@@ -46,9 +46,9 @@ impl<'a> Writer<'a> {
         let definition = |tool: &Tool| {
             let mut draft = Draft::default();
             draft.raw("{\"type\":");
-            draft.quoted(&self.redaction.text(&tool.kind));
+            self.word(&tool.kind, &mut draft);
             draft.raw(",\"name\":");
-            draft.quoted(&self.redaction.text(&tool.name));
+            self.word(&tool.name, &mut draft);
             draft.raw("}");
             draft
         };
@@ -68,7 +68,7 @@ impl<'a> Writer<'a> {
     fn message(&self, message: &Message, output: bool) -> Draft {
         let mut draft = Draft::default();
         draft.raw("{\"role\":");
-        draft.quoted(message.role.as_str());
+        self.word(message.role.as_str(), &mut draft);
         draft.raw(",\"parts\":[");
         for (index, part) in message.parts.iter().enumerate() {
             draft.raw(if index > 0 { "," } else { "" });
@@ -98,7 +98,7 @@ impl<'a> Writer<'a> {
             Part::Other(kind) => kind,
         };
         draft.raw("{\"type\":");
-        draft.quoted(kind);
+        self.word(kind, draft);
         match part {
             Part::Text(text) | Part::Reasoning(text) => {
                 draft.raw(",\"content\":");
@@ -119,7 +119,7 @@ impl<'a> Writer<'a> {
                 self.field("id", id.as_deref(), draft);
                 self.field("name", Some(name), draft);
                 draft.raw(",\"server_tool_call\":{\"type\":");
-                draft.quoted(kind);
+                self.word(kind, draft);
                 draft.raw(",\"arguments\":");
                 self.json(&arguments.json, draft);
                 draft.raw("}");
@@ -127,7 +127,7 @@ impl<'a> Writer<'a> {
             Part::ServerToolResult { id, kind, result } => {
                 self.field("id", id.as_deref(), draft);
                 draft.raw(",\"server_tool_call_response\":{\"type\":");
-                draft.quoted(kind);
+                self.word(kind, draft);
                 draft.raw(",\"result\":");
                 self.json(&result.json, draft);
                 draft.raw("}");
@@ -156,11 +156,19 @@ impl<'a> Writer<'a> {
                 draft.text(self.redaction.text(uri).into_owned(), 0, Form::Text);
             }
             Media::File(id) => self.field("file_id", Some(id), draft),
-            // Bytes, not text: they are shown whole or not at all.
+            // Bytes are shown whole or not at all. What is to be bytes and is text is redacted as text, JSON as JSON.
             Media::Blob(content) => {
                 draft.raw(",\"content\":");
-                let form = if content.is_truncated() { Form::Nothing } else { Form::Whole };
-                draft.text(content.kept().to_owned(), missing(content), form);
+                let said = content.kept();
+                let (shown, form) = match content.is_truncated() {
+                    true => (said.to_owned(), Form::Nothing),
+                    false if self.is_bytes(said) => (said.to_owned(), Form::Whole),
+                    false if said.trim_start().starts_with(['{', '[']) => {
+                        (self.redaction.json(said, false).text.into_owned(), Form::Text)
+                    }
+                    false => (self.redaction.text(said).into_owned(), Form::Text),
+                };
+                draft.text(shown, missing(content), form);
             }
         }
     }
@@ -171,8 +179,26 @@ impl<'a> Writer<'a> {
             draft.raw(",\"");
             draft.raw(name);
             draft.raw("\":");
-            draft.quoted(beginning(&self.redaction.text(value), MAX_NAME));
+            self.word(value, draft);
         }
+    }
+
+    /// A name, an id, a type: short, and whatever somebody wrote there.
+    fn word(&self, word: &str, draft: &mut Draft) {
+        draft.quoted(beginning(&self.redaction.text(word), MAX_NAME));
+    }
+
+    /// Whether it is base64, alone or in a `data:` URL. So is many a key: what is short has to look like none.
+    fn is_bytes(&self, content: &str) -> bool {
+        let clean = |text: &str| matches!(self.redaction.text(text), Cow::Borrowed(_));
+        let payload = match content.split_once(',') {
+            Some((head, payload)) => {
+                let head = head.to_ascii_lowercase();
+                (head.starts_with("data:") && head.ends_with(";base64") && clean(&head)).then_some(payload)
+            }
+            None => Some(content),
+        };
+        payload.is_some_and(|payload| is_base64(payload) && (payload.len() >= MIN_BYTES || clean(payload)))
     }
 
     fn text(&self, text: &Text, draft: &mut Draft) {
@@ -339,6 +365,20 @@ fn level(drafts: &[Draft], room: usize) -> Option<usize> {
     Some(low)
 }
 
+/// In either alphabet (RFC 4648, sections 4 and 5), without blanks; of the second the padding is often left out.
+fn is_base64(text: &str) -> bool {
+    let bare = text.trim_end_matches('=');
+    let padding = text.len() - bare.len();
+    let (mut plain, mut safe) = (true, true);
+    for byte in bare.bytes() {
+        let common = byte.is_ascii_alphanumeric();
+        plain &= common || b"+/".contains(&byte);
+        safe &= common || b"-_".contains(&byte);
+    }
+    let length = if padding > 0 { text.len().is_multiple_of(4) } else { text.len() % 4 != 1 };
+    (plain || safe) && padding <= 2 && length
+}
+
 fn missing(text: &Text) -> u64 {
     text.length() - text.kept().len() as u64
 }
@@ -350,6 +390,8 @@ const SHORT: usize = 64;
 /// Of an id or a name.
 const MAX_NAME: usize = 256;
 const LEAST: usize = 256;
+/// No key that is base64 is so long.
+const MIN_BYTES: usize = 1024;
 
 #[cfg(test)]
 mod tests;

@@ -3,14 +3,16 @@
 
 use std::borrow::Cow;
 use std::collections::VecDeque;
+use std::sync::Arc;
 
 use opentelemetry::{Array, Key as Name, KeyValue, StringValue, Value};
 
-use super::item::{Arguments, Key, Message, Part, Role, Text, Tool};
+use super::item::{Arguments, Key, Message, Part, Role, Text, Tool, beginning};
 use super::json::{self, Node};
 use super::reply::Reply;
 use crate::call::{Evidence, SessionKind};
 use crate::config::rules::Price;
+use crate::redaction::Redaction;
 use crate::trace::{Span, semconv};
 
 /// What was found so far.
@@ -47,6 +49,8 @@ pub(crate) struct Facts {
     pub(crate) content: Option<Content>,
     /// How digests are made.
     pub(crate) key: Key,
+    /// What others say is shown without its secrets.
+    pub(crate) redaction: Arc<Redaction>,
     /// How much of a text is kept.
     pub(crate) limit: usize,
     /// The agent answers the call.
@@ -146,6 +150,7 @@ impl Facts {
             evidence: Evidence::default(),
             content: capture.map(|_| Content::default()),
             key,
+            redaction: Arc::default(),
             limit: capture.unwrap_or(0),
             server: false,
             missing: None,
@@ -308,13 +313,33 @@ impl Facts {
         }
     }
 
-    /// The call failed, by these words of the provider's.
+    /// The call failed, by these words of the provider's. What is no code does not become one.
     pub(crate) fn fail(&mut self, code: &str, message: Option<&str>) {
         if self.error.is_none() && !code.is_empty() {
-            let message = message.filter(|message| !message.is_empty() && *message != code);
-            self.error =
-                Some(Failure { code: bounded(code).into(), message: message.map(|text| bounded(text).into()) });
+            let message = message.filter(|message| *message != code).and_then(|message| self.words(message));
+            let code = if self.is_code(code) { code } else { "_OTHER" };
+            self.error = Some(Failure { code: code.into(), message });
         }
+    }
+
+    /// Whether it names an error: a word without anything secret in it.
+    pub(crate) fn is_code(&self, code: &str) -> bool {
+        let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"_.:/-".contains(&byte);
+        let short = (1..=MAX_CODE).contains(&code.len()) && code.bytes().all(plain);
+        short && matches!(self.redaction.text(code), Cow::Borrowed(_))
+    }
+
+    /// A text as it was read, without its secrets: before it is bounded, or half of one would stay.
+    pub(crate) fn clean<'a>(&self, text: &'a str, cut: bool) -> Cow<'a, str> {
+        match cut {
+            // Of a character that was cut the mark is no part of what was said.
+            true => self.redaction.beginning(text.trim_end_matches(char::REPLACEMENT_CHARACTER)),
+            false => self.redaction.text(text),
+        }
+    }
+
+    fn words(&self, text: &str) -> Option<Box<str>> {
+        (!text.is_empty()).then(|| bounded(&self.clean(text, is_cut(text))).into())
     }
 
     /// What was found of the answer becomes evidence.
@@ -368,7 +393,7 @@ impl Facts {
 
     /// What the provider says of a failure for which it has no code.
     pub(crate) fn error_message(&mut self, message: Option<&str>) {
-        self.message = message.filter(|message| !message.is_empty()).map(|message| bounded(message).into());
+        self.message = message.and_then(|message| self.words(message));
     }
 
     /// Writes what was found.
@@ -454,12 +479,20 @@ impl Usage {
 
 /// A copy that cannot grow a span without bound.
 pub(crate) fn bounded(text: &str) -> String {
-    let end = (0..=text.len().min(MAX_TEXT)).rev().find(|end| text.is_char_boundary(*end));
-    text.get(..end.unwrap_or(0)).unwrap_or_default().to_owned()
+    beginning(text, MAX_TEXT).to_owned()
+}
+
+/// Whether a short text is so long that the reader may have cut it.
+pub(crate) fn is_cut(text: &str) -> bool {
+    text.len() >= MAX_READ
 }
 
 /// Bytes of one attribute that is a name or an id.
 const MAX_TEXT: usize = 512;
+/// What the reader keeps of a short text.
+const MAX_READ: usize = 1024;
+/// Of an error's code.
+const MAX_CODE: usize = 64;
 const MAX_TEXTS: usize = 16;
 const MAX_ATTRIBUTES: usize = 64;
 const MAX_SESSIONS: usize = 8;

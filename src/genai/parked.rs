@@ -68,6 +68,8 @@ pub(crate) struct Open {
     pub(crate) called: Called,
     pub(crate) facts: Box<Facts>,
     pub(crate) span: ActiveSpan,
+    /// How it is written.
+    pub(crate) settings: Arc<Settings>,
     /// Held until it ends.
     pub(crate) loan: Loan,
 }
@@ -300,9 +302,9 @@ impl Open {
 
     /// It has ended.
     pub(crate) fn end(self, end: End) {
-        let Self { facts, span, loan, .. } = self;
+        let Self { facts, span, settings, loan, .. } = self;
         span.conclude_with(end, |span| {
-            write(facts, false, span);
+            write(facts, false, &settings.genai, span);
             if end == End::Broken {
                 span.fail(ENDED);
             }

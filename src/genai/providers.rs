@@ -202,13 +202,15 @@ pub(crate) fn recognise<H: Carrier>(
     let named = ["mcp-protocol-version", "mcp-session-id", "mcp-method"].iter().any(|name| header(name).is_some());
     match subject.method {
         "POST" if json == Type::Json => {
-            let format = Mcp::new(settings, request, named);
+            let format = Mcp::new(settings, policy.redaction(), request, named);
             // Only who speaks MCP takes an answer of either kind, or posts where a stream told it to.
             let holds = named || streams() || format.is_awaited();
             Some(plain(Box::new(format), holds))
         }
-        "GET" if streams() => Some(plain(Box::new(McpListen::new(settings, request, named)), false)),
-        "DELETE" if named => Some(plain(Box::new(McpListen::new(settings, request, named)), false)),
+        "GET" if streams() => {
+            Some(plain(Box::new(McpListen::new(settings, policy.redaction(), request, named)), false))
+        }
+        "DELETE" if named => Some(plain(Box::new(McpListen::new(settings, policy.redaction(), request, named)), false)),
         _ => None,
     }
 }

@@ -247,7 +247,8 @@ static INNER_ERROR: Shape = Shape {
 pub(crate) fn failed(body: &Node, facts: &mut Facts) {
     let body = body.items().first().unwrap_or(body);
     let error = body.get("error").unwrap_or(body);
-    let word = |name| error.some_str(name).filter(|word| !word.bytes().all(|byte| byte.is_ascii_digit()));
+    let is_word = |word: &&str| !word.bytes().all(|byte| byte.is_ascii_digit()) && facts.is_code(word);
+    let word = |name| error.some_str(name).filter(is_word);
     let message = error.some_str("message").or_else(|| body.some_str("message")).or_else(|| error.as_str());
     match word("code").or_else(|| word("type")).or_else(|| word("status")) {
         Some(code) => facts.fail(code, message),

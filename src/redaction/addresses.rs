@@ -14,7 +14,7 @@ pub(super) fn find(text: &str, cut: bool, hits: &mut Vec<Hit<'static>>) {
         let local: usize = before.chars().rev().take_while(|c| is_local(*c)).map(char::len_utf8).sum();
         let name = before.get(at - local..).unwrap_or_default();
         let name = name.trim_start_matches(['.', '-', '\'', '/', '+', '%']);
-        if name.is_empty() || name == "git" || credentials.binary_search(&at).is_ok() {
+        if name.is_empty() || matches!(name, "git" | "REDACTED") || credentials.binary_search(&at).is_ok() {
             continue;
         }
         let length: usize = after.chars().take_while(|c| is_domain(*c)).map(char::len_utf8).sum();
@@ -33,7 +33,7 @@ pub(super) fn credentials(text: &str, from: usize, cut: bool) -> Option<Range<us
     let end = rest.find(|c: char| c.is_whitespace() || "/?#\"'`<>\\".contains(c)).unwrap_or(rest.len());
     let authority = rest.get(..end)?;
     match authority.rsplit_once('@') {
-        Some((user, _)) => user.contains(':').then(|| from..from + user.len()),
+        Some((user, _)) => (user.contains(':') && user != "REDACTED:REDACTED").then(|| from..from + user.len()),
         // What follows a colon without being a port.
         None if cut && end == rest.len() => {
             let (_, password) = authority.split_once(':')?;

@@ -15,7 +15,11 @@ pub(super) fn value(text: &str, start: usize, end: usize, cut: bool) -> (usize, 
     let name = text.get(from..to).unwrap_or_default();
     let spaced = name.eq_ignore_ascii_case("key")
         && text.get(from.saturating_sub(4)..from).is_some_and(|before| before.eq_ignore_ascii_case("api "));
-    let Some(secrecy) = (if spaced { Some(Secrecy::Value) } else { secrecy(name) }) else { return (to, None) };
+    let asked = from.checked_sub(1).and_then(|at| bytes.get(at)).is_some_and(|byte| b"?&;".contains(byte));
+    let signs = asked && bytes.get(to) == Some(&b'=') && is_signature(name);
+    let Some(secrecy) = (if spaced || signs { Some(Secrecy::Value) } else { secrecy(name) }) else {
+        return (to, None);
+    };
     let Some(at) = behind_the_sign(bytes, to, name.starts_with("--")) else { return (to, None) };
     let said = text.get(at..).unwrap_or_default();
     if OPENINGS.iter().any(|opening| said.starts_with(opening)) {
@@ -51,6 +55,13 @@ enum Secrecy {
     Value,
     /// All of the line: a header.
     Line,
+}
+
+/// Of a query, whose owner may do what it says: elsewhere a signature is nobody's secret.
+fn is_signature(name: &str) -> bool {
+    let name = name.as_bytes();
+    let end = name.len().checked_sub(b"signature".len()).and_then(|at| name.get(at..));
+    name.eq_ignore_ascii_case(b"sig") || end.is_some_and(|end| end.eq_ignore_ascii_case(b"signature"))
 }
 
 /// By the end of the name: `max_tokens`, `token_count` and `secretary` are none.
@@ -112,7 +123,7 @@ fn escaped(text: &str, at: usize) -> (usize, usize) {
 }
 
 /// Of a name, its letters alone.
-const NAMES: [&str; 23] = [
+const NAMES: [&str; 25] = [
     "password",
     "passwd",
     "passwort",
@@ -136,12 +147,14 @@ const NAMES: [&str; 23] = [
     "credential",
     "credentials",
     "apisecretkey",
+    "xamzsignature",
+    "xgoogsignature",
 ];
 const LINES: [&str; 4] = ["authorization", "proxyauthorization", "cookie", "setcookie"];
 const ENDINGS: [&str; 4] = ["value", "hash", "confirmation", "base"];
 const HARMLESS: [&str; 6] = ["pagetoken", "nexttoken", "continuationtoken", "synctoken", "stoptoken", "eostoken"];
 /// What stands for a value that is elsewhere.
 const OPENINGS: [&str; 4] = ["${", "$(", "{{", "[REDACTED"];
-const PLACEHOLDERS: [&str; 10] =
-    ["true", "false", "null", "none", "nil", "undefined", "string", "str", "required", "optional"];
+const PLACEHOLDERS: [&str; 11] =
+    ["redacted", "true", "false", "null", "none", "nil", "undefined", "string", "str", "required", "optional"];
 const MAX_NAME: usize = 128;

@@ -17,12 +17,18 @@ pub struct Json<'a> {
 }
 
 pub(super) fn redact<'a>(redaction: &Redaction, text: &'a str, cut: bool) -> Json<'a> {
+    nested(redaction, text, cut, 0)
+}
+
+/// `inside`: in how many strings of JSON this one stands.
+fn nested<'a>(redaction: &Redaction, text: &'a str, cut: bool, inside: usize) -> Json<'a> {
     let mut walk = Walk {
         redaction,
         text,
         bytes: text.as_bytes(),
         at: 0,
         cut,
+        inside,
         frames: Vec::new(),
         named: Vec::new(),
         treated: Vec::new(),
@@ -102,8 +108,12 @@ struct Frame {
     index: u64,
     /// How far each path has come here.
     come: Vec<u32>,
-    /// Whether the values in it are secret: the list under a secret's key.
+    /// Whether the values in it are secret: it stands under a secret's key.
     secret: bool,
+    /// Of an object: its name is a secret's, and so its `value` is one.
+    pair: bool,
+    /// Of an object whose name is not known: its `value`, as a hit would replace it.
+    value: Option<(Range<usize>, &'static str)>,
 }
 
 struct Walk<'a> {
@@ -112,6 +122,7 @@ struct Walk<'a> {
     bytes: &'a [u8],
     at: usize,
     cut: bool,
+    inside: usize,
     frames: Vec<Frame>,
     /// What the paths name, and what is too deep to look at.
     named: Vec<Hit<'static>>,
@@ -124,7 +135,8 @@ struct Stop(Found);
 
 impl Walk<'_> {
     fn walk(&mut self) -> Found {
-        let start = vec![1; self.redaction.paths.len()];
+        // The user's paths begin at the root, which a string's is not.
+        let start = vec![u32::from(self.inside == 0); self.redaction.paths.len()];
         match self.value(start, false).and_then(|()| self.inside()) {
             Ok(()) => {
                 self.blanks();
@@ -167,11 +179,12 @@ impl Walk<'_> {
     /// A value in a list, or a key and its value.
     fn member(&mut self) -> Result<(), Stop> {
         let Some(frame) = self.frames.last_mut() else { return Ok(()) };
-        let (key, index, mut secret) = match frame.object {
-            true => (Some(self.key()?), 0, false),
+        let (mut secret, pair) = (frame.secret, frame.pair);
+        let (key, index) = match frame.object {
+            true => (Some(self.key()?), 0),
             false => {
                 frame.index += 1;
-                (None, frame.index - 1, frame.secret)
+                (None, frame.index - 1)
             }
         };
         let place = key.as_deref().map_or(Place::Index(index), Place::Key);
@@ -187,7 +200,47 @@ impl Walk<'_> {
             self.peek()?;
             return self.whole("\"[REDACTED]\"");
         }
-        self.value(come, secret)
+        let half = key.as_deref().and_then(Half::of);
+        secret |= pair && half == Some(Half::Value);
+        match half.filter(|_| !secret) {
+            Some(half) => self.half(half, come),
+            None => self.value(come, secret),
+        }
+    }
+
+    /// A name or a value that may belong together, in either order: `{"name": "Authorization", "value": "…"}`.
+    fn half(&mut self, half: Half, come: Vec<u32>) -> Result<(), Stop> {
+        let quoted = self.peek()? == b'"';
+        let from = self.at;
+        if half == Half::Value {
+            let depth = self.frames.len();
+            let read = self.value(come, false);
+            let (range, with) = match quoted {
+                true => (from + 1..(self.at - usize::from(read.is_ok())).max(from + 1), SECRET),
+                false => (from..self.at, "\"[REDACTED:secret]\""),
+            };
+            // Of one that was opened only the beginning is read.
+            let whole = self.frames.len() == depth;
+            if let Some(frame) = self.frames.last_mut().filter(|frame| whole && frame.value.is_none()) {
+                frame.value = Some((range, with));
+            }
+            return read;
+        }
+        if !quoted {
+            return self.value(come, false);
+        }
+        let name = self.treated_string(false)?;
+        let Some(frame) = self.frames.last_mut().filter(|_| assignments::names_a_secret(&name)) else { return Ok(()) };
+        frame.pair = true;
+        if let Some((range, with)) = frame.value.take() {
+            let said = self.text.get(range.clone()).unwrap_or_default();
+            if !assignments::is_placeholder(said) {
+                let first = self.treated.partition_point(|hit| hit.range.start < range.start);
+                let last = self.treated.partition_point(|hit| hit.range.start < range.end);
+                self.treated.splice(first..last, [Hit::new(range, with)]);
+            }
+        }
+        Ok(())
     }
 
     /// Reads a key and its colon. One that has a secret in it is treated as any string.
@@ -210,7 +263,7 @@ impl Walk<'_> {
             byte @ (b'{' | b'[') => {
                 self.at += 1;
                 let object = byte == b'{';
-                self.frames.push(Frame { object, index: 0, come, secret: secret && !object });
+                self.frames.push(Frame { object, index: 0, come, secret, pair: false, value: None });
                 Ok(())
             }
             b'"' => self.treated_string(secret).map(drop),
@@ -239,7 +292,18 @@ impl Walk<'_> {
         let cut = self.cut && range.end == self.bytes.len();
         if secret && !assignments::is_placeholder(said) {
             self.treated.push(Hit::new(range, SECRET));
-        } else if let Cow::Owned(clean) = self.redaction.redact(said, cut) {
+            return;
+        }
+        let json = self.inside < MAX_INSIDE && said.trim_start().starts_with(['{', '[']);
+        let inner = if json { nested(self.redaction, said, cut, self.inside + 1).text } else { Cow::Borrowed(said) };
+        let clean = match self.redaction.redact(&inner, cut) {
+            Cow::Owned(clean) => Some(clean),
+            Cow::Borrowed(_) => match inner {
+                Cow::Owned(inner) => Some(inner),
+                Cow::Borrowed(_) => None,
+            },
+        };
+        if let Some(clean) = clean {
             let mut with = String::with_capacity(clean.len());
             escape(&clean, &mut with);
             self.treated.push(Hit { range, with: Cow::Owned(with) });
@@ -262,10 +326,11 @@ impl Walk<'_> {
         }
         // A number alone goes on where the text is cut.
         let cut = cut && self.cut;
-        let digits = said.bytes().all(|byte| byte.is_ascii_digit());
         if secret {
             self.treated.push(Hit::new(from..self.at, "\"[REDACTED:secret]\""));
-        } else if digits && let Cow::Owned(clean) = self.redaction.redact(said, cut) {
+        } else if let Some(digits) = digits(said)
+            && let Cow::Owned(clean) = self.redaction.redact(&digits, cut)
+        {
             let mut with = String::new();
             quote(&clean, &mut with);
             self.treated.push(Hit { range: from..self.at, with: Cow::Owned(with) });
@@ -404,9 +469,44 @@ fn is_number(text: &str) -> bool {
         && exponent.is_none_or(|exponent| digits(exponent.strip_prefix(['+', '-']).unwrap_or(exponent)))
 }
 
+/// A number without a fraction that matters, written plainly. A card's is small enough to be exact as a float.
+fn digits(number: &str) -> Option<Cow<'_, str>> {
+    if number.bytes().all(|byte| byte.is_ascii_digit()) {
+        return Some(Cow::Borrowed(number));
+    }
+    let whole = number.split_once('.').filter(|(_, fraction)| fraction.bytes().all(|byte| byte == b'0'));
+    if let Some((whole, _)) = whole {
+        return Some(Cow::Borrowed(whole));
+    }
+    let value: f64 = number.parse().ok()?;
+    ((1e12..9e15).contains(&value) && value.fract() == 0.0).then(|| format!("{value:.0}").into())
+}
+
 fn is_number_begun(text: &str) -> bool {
     is_number(&format!("{text}0"))
 }
 
+/// A member whose name says what it is to its sibling.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Half {
+    Name,
+    Value,
+}
+
+impl Half {
+    fn of(key: &str) -> Option<Self> {
+        let is = |names: &[&str]| names.iter().any(|name| name.eq_ignore_ascii_case(key));
+        if is(&["name", "key", "header", "field"]) {
+            Some(Half::Name)
+        } else if is(&["value", "val", "values"]) {
+            Some(Half::Value)
+        } else {
+            None
+        }
+    }
+}
+
+/// JSON in strings of JSON is read so deep; what is deeper is text.
+const MAX_INSIDE: usize = 2;
 /// Deeper values go whole.
 const MAX_DEPTH: usize = 100;

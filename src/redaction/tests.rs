@@ -64,6 +64,11 @@ fn positive() -> Vec<(String, String, &'static str)> {
     for (secret, text, kind) in [
         ("abc123def", "Authorization: Bearer abc123def", SECRET),
         ("abc123def", "use bearer  abc123def here", TOKEN),
+        ("AbCdEfGh1234", "Bearer\tAbCdEfGh1234", TOKEN),
+        ("AbCdEfGh1234", "Bearer\nAbCdEfGh1234", TOKEN),
+        ("AbC%2Fd1", "https://h.example/x?se=1&sig=AbC%2Fd1", SECRET),
+        ("AbCd12", "https://h.example/x?sig=AbCd12&a=b", SECRET),
+        ("0123abcd", "https://h.example/x?X-Amz-Date=1&X-Amz-Signature=0123abcd", SECRET),
         ("dXNlcjpwYXNz", "curl -H 'Basic dXNlcjpwYXNz'", TOKEN),
         ("hunter2", "password=hunter2", SECRET),
         ("hunter2", "PASSWORD: hunter2, user: me", SECRET),
@@ -128,7 +133,11 @@ fn positive() -> Vec<(String, String, &'static str)> {
     all
 }
 
-const NEGATIVE: [&str; 75] = [
+const NEGATIVE: [&str; 79] = [
+    "https://REDACTED:REDACTED@docs.example.com/a?token=REDACTED",
+    "the signature: def f(x)",
+    "sig=3 and signature=none here",
+    "https://h.example/?design=modern",
     "The quick brown fox jumps over the lazy dog.",
     "task-oriented-dialogue-systems are disk-based",
     "sk-learn and sk-image",
@@ -388,6 +397,50 @@ fn json_is_treated_value_by_value_and_stays_json() {
     assert_eq!((cut.text.as_ref(), cut.valid), ("{\"a\":\"x\",\"password\":\"[REDACTED:secret]", false));
     let plain = Redaction::default().json("4111 1111 1111 1111", false);
     assert_eq!(plain.text, "[REDACTED:card]");
+}
+
+#[test]
+fn what_is_secret_goes_however_it_is_wrapped() {
+    let key = concat!("sk-", "proj-AbCd1234EfGh5678IjKl9012");
+    let inner = format!("{{\"k\":\"\\u0073{}\"}}", &key[1..]);
+    let twice = serde_json::json!({ "body": serde_json::json!({ "k": &inner }).to_string() }).to_string();
+    for (text, expected) in [
+        ("{\"password\":{\"value\":\"hunter22\"}}".to_owned(), "{\"password\":{\"value\":\"[REDACTED:secret]\"}}"),
+        (
+            "{\"token\":[{\"v\":\"abc\"}],\"v\":\"x\"}".to_owned(),
+            "{\"token\":[{\"v\":\"[REDACTED:secret]\"}],\"v\":\"x\"}",
+        ),
+        (
+            "{\"headers\":[{\"name\":\"Authorization\",\"value\":\"abc hunter22\"},{\"name\":\"a\",\"value\":\"b\"}]}"
+                .to_owned(),
+            "{\"headers\":[{\"name\":\"Authorization\",\"value\":\"[REDACTED:secret]\"},{\"name\":\"a\",\"value\":\"b\"}]}",
+        ),
+        (
+            "{\"value\":\"a@b.co x\",\"Name\":\"Cookie\"}".to_owned(),
+            "{\"value\":\"[REDACTED:secret]\",\"Name\":\"Cookie\"}",
+        ),
+        ("{\"value\": 12 ,\"key\":\"token\"}".to_owned(), "{\"value\": \"[REDACTED:secret]\" ,\"key\":\"token\"}"),
+        (
+            "{\"key\":\"token\",\"value\":[1,\"a\"]}".to_owned(),
+            "{\"key\":\"token\",\"value\":[\"[REDACTED:secret]\",\"[REDACTED:secret]\"]}",
+        ),
+        (serde_json::json!({ "body": &inner }).to_string(), "{\"body\":\"{\\\"k\\\":\\\"[REDACTED:api_key]\\\"}\"}"),
+        ("{\"n\":4111111111111111.0}".to_owned(), "{\"n\":\"[REDACTED:card]\"}"),
+        ("{\"n\":4.111111111111111e15}".to_owned(), "{\"n\":\"[REDACTED:card]\"}"),
+        ("{\"n\":1.5,\"m\":1.0,\"o\":1e300}".to_owned(), "{\"n\":1.5,\"m\":1.0,\"o\":1e300}"),
+    ] {
+        let clean = Redaction::default().json(&text, false);
+        assert_eq!((&*clean.text, clean.valid), (expected, true), "{text}");
+    }
+    let clean = Redaction::default().json(&twice, false);
+    assert!(
+        clean.valid && clean.text.contains("[REDACTED:api_key]") && !clean.text.contains("AbCd1234"),
+        "{}",
+        clean.text
+    );
+    // A value that is cut is hidden from its beginning on, and what is behind the name is none of it.
+    let cut = Redaction::default().json("{\"name\":\"Cookie\",\"value\":\"ab", true);
+    assert_eq!(cut.text, "{\"name\":\"Cookie\",\"value\":\"[REDACTED:secret]");
 }
 
 #[test]

@@ -88,10 +88,10 @@ const PREFIXED: [Prefixed; 51] = [
 ];
 
 /// Beginnings with a scanner of their own, behind those of [`PREFIXED`].
-const OTHERS: [(&str, Other); 17] = [
+const OTHERS: [(&str, Other); 19] = [
     ("eyJ", Other::Jwt),
-    ("bearer ", Other::Bearer),
-    ("basic ", Other::Basic),
+    ("bearer", Other::Bearer),
+    ("basic", Other::Basic),
     ("-----BEGIN ", Other::PrivateKey),
     ("://", Other::Url),
     ("passw", Other::Key),
@@ -106,6 +106,8 @@ const OTHERS: [(&str, Other); 17] = [
     ("credential", Other::Key),
     ("authorization", Other::Key),
     ("cookie", Other::Key),
+    ("sig=", Other::Key),
+    ("signature", Other::Key),
 ];
 
 #[derive(Clone, Copy)]
@@ -275,7 +277,11 @@ impl Scan<'_> {
 
     /// Behind the word, in prose too: "bearer of bad news" has neither digit nor length.
     fn bearer(&mut self, from: usize) {
-        let from = from + run(self.bytes, from, |byte| byte == b' ');
+        let blanks = run(self.bytes, from, |byte| byte.is_ascii_whitespace());
+        if blanks == 0 {
+            return;
+        }
+        let from = from + blanks;
         let end = from + run(self.bytes, from, |byte| is_dashed(byte) || b".~+/=".contains(&byte));
         let secret = self.bytes.get(from..end).unwrap_or_default();
         let long = secret.len() >= 20 || (secret.len() >= 6 && secret.iter().any(u8::is_ascii_digit));
@@ -286,7 +292,11 @@ impl Scan<'_> {
 
     /// RFC 7617: the base64 of a name, a colon and a password.
     fn basic(&mut self, from: usize) {
-        let from = from + run(self.bytes, from, |byte| byte == b' ');
+        let blanks = run(self.bytes, from, |byte| byte.is_ascii_whitespace());
+        if blanks == 0 {
+            return;
+        }
+        let from = from + blanks;
         let end = from + run(self.bytes, from, |byte| is_dashed(byte) || b"+/=".contains(&byte));
         let secret = self.text.get(from..end).unwrap_or_default().trim_end_matches('=');
         let decoded = STANDARD_NO_PAD.decode(secret).or_else(|_| URL_SAFE_NO_PAD.decode(secret));

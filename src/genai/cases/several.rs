@@ -361,3 +361,88 @@ fn what_a_tool_is_asked_and_says_is_kept_where_content_is_captured() {
         assert_eq!(content.result.as_ref().unwrap().kept(), r#"{"content":[{"type":"text","text":"3"}]}"#);
     }
 }
+
+const KEY: &str = concat!("sk-", "proj-AbCd1234EfGh5678IjKl9012");
+
+#[test]
+fn calls_inside_an_exchange_are_written_and_redacted_as_all_others() {
+    let metrics = Arc::new(Metrics::default());
+    let (sink, source) = channel(100, 100, metrics.clone());
+    let genai = GenAi { capture: crate::config::Capture::SpanOnly, ..GenAi::default() };
+    let settings = Arc::new(Settings::new(genai, Budget::unlimited(), metrics, sink));
+    let mut stage = Stage { settings, source, direction: Direction::Outbound, piece: 100, names: BTreeMap::new() };
+    let error = json!({ "code": -32000, "message": format!("bad key {KEY} for joe@example.com") });
+    let clean = "bad key [REDACTED:api_key] for [REDACTED:email]";
+    let asks = json!([
+        { "jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": { "name": "a", "arguments": { "pwd": "xyz" } } },
+        { "jsonrpc": "2.0", "id": 2, "method": "tools/call", "params": { "name": "b" } },
+    ]);
+    let says = json!([
+        { "jsonrpc": "2.0", "id": 1, "error": error },
+        { "jsonrpc": "2.0", "id": 2, "result": { "content": [{ "type": "text", "text": "ann@example.com" }] } },
+    ]);
+    let request = format!("POST /mcp HTTP/1.1\nhost: a\ncontent-type: application/json\n\n{asks}");
+    let answer = format!("HTTP/1.1 200 OK\ncontent-type: application/json\n\n{says}");
+    stage.step("post", &mut exchange(&request, &answer), "all");
+    let spans = stage.spans();
+    assert_eq!(spans[0]["description"], clean);
+    assert_eq!(spans[0]["attributes"]["gen_ai.tool.call.arguments"], r#"{"pwd":"[REDACTED:secret]"}"#);
+    let result = spans[1]["attributes"]["gen_ai.tool.call.result"].as_str().unwrap();
+    assert!(result.contains(r#""text":"[REDACTED:email]""#), "{result}");
+
+    // What the server asks for.
+    let ask = json!({ "jsonrpc": "2.0", "id": 7, "method": "roots/list" });
+    let mut get = stream(&format!("{ENDPOINT}data: {ask}\r\n\r\n"));
+    ["request", "head", "event", "event"].iter().for_each(|what| stage.step("get", &mut get, what));
+    let answer = json!({ "jsonrpc": "2.0", "id": 7, "error": error });
+    stage.step("post", &mut post("/m", &answer.to_string()), "all");
+    assert_eq!(stage.spans()[0]["description"], clean);
+    stage.step("get", &mut get, "end");
+}
+
+/// What a span says of an answer that is an error of OpenAI's: its description and its code.
+fn failure(error: Json) -> (String, String) {
+    let (mut stage, body) = (Stage::new(Direction::Outbound, 100), json!({ "error": error }));
+    let asks = r#"{"model":"m","messages":[{"role":"user","content":"hi"}]}"#;
+    let request = format!("POST /v1/chat/completions HTTP/1.1\nhost: a\ncontent-type: application/json\n\n{asks}");
+    let answer = format!("HTTP/1.1 400 Bad Request\ncontent-type: application/json\n\n{body}");
+    stage.step("post", &mut exchange(&request, &answer), "all");
+    let span = stage.spans().remove(0);
+    let text = |value: &Json| value.as_str().unwrap_or_default().to_owned();
+    (text(&span["description"]), text(&span["attributes"]["error.type"]))
+}
+
+#[test]
+fn the_words_of_a_failure_are_redacted_before_they_are_cut() {
+    for size in 480..520 {
+        for secret in ["4111 1111 1111 1111", KEY, "joe@example.com"] {
+            let (words, _) = failure(json!({ "code": "c", "message": format!("{} {secret} ends", "x".repeat(size)) }));
+            let shown = words.trim_start_matches('x').trim_start();
+            assert!(
+                words.len() <= 512 && "[REDACTED:".starts_with(shown.get(..10).unwrap_or(shown)),
+                "{size}: {words}"
+            );
+        }
+    }
+    // The reader keeps the first 1024 bytes: the key's first eleven, and a part of a character.
+    for (size, rest) in [(1006, KEY), (1006, "sk-proj-AbÄ"), (1008, "sk-proj-é")] {
+        let (words, _) = failure(json!({ "code": "c", "message": format!("token={} {rest} ends", "h".repeat(size)) }));
+        assert_eq!(words, "token=[REDACTED:secret] [REDACTED:api_key]", "{rest}");
+    }
+}
+
+#[test]
+fn what_is_no_code_does_not_become_one() {
+    for (error, code) in [
+        (json!({ "code": "rate_limit.a:b/c-1", "type": "t", "message": "m" }), "rate_limit.a:b/c-1"),
+        (json!({ "code": KEY, "type": "invalid_request_error", "message": "m" }), "invalid_request_error"),
+        (json!({ "code": "joe@example.com", "type": "two words", "status": "NOT_FOUND", "message": "m" }), "NOT_FOUND"),
+        (json!({ "code": "c".repeat(65), "message": "m" }), "400"),
+        (json!({ "code": "c".repeat(64), "message": "m" }), &*"c".repeat(64)),
+    ] {
+        assert_eq!(failure(error), ("m".to_owned(), code.to_owned()));
+    }
+    let mut facts = Facts::new(Key::random(), None);
+    facts.fail("two words", Some("m"));
+    assert_eq!(facts.error.map(|failure| failure.code), Some("_OTHER".into()));
+}

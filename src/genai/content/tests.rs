@@ -81,6 +81,47 @@ fn every_part_has_the_shape_of_the_conventions() {
 }
 
 #[test]
+fn what_is_to_be_bytes_and_is_text_is_redacted() {
+    let redaction = Redaction::default();
+    let writer = Writer::new(&redaction, 64 * 1024);
+    let key = concat!("sk-", "proj-AbCd1234EfGh5678IjKl9012MnOp");
+    let long = "ABC4111111111111111-_x".repeat(100);
+    for (content, expected) in [
+        ("", ""),
+        ("AAEC", "AAEC"),
+        ("AA==", "AA=="),
+        ("a-_b", "a-_b"),
+        (&*long, &*long),
+        ("data:image/png;base64,AAEC", "data:image/png;base64,AAEC"),
+        ("DATA:image/png;BASE64,AAEC", "DATA:image/png;BASE64,AAEC"),
+        (key, "[REDACTED:api_key]"),
+        ("4111111111111111", "[REDACTED:card]"),
+        ("HTTPS://joe:hunter22@h/i.png", "HTTPS://[REDACTED:credentials]@h/i.png"),
+        ("data:text/plain,joe@example.com", "data:text/plain,[REDACTED:email]"),
+        ("data:text/plain;base64,joe@example.com", "data:text/plain;base64,[REDACTED:email]"),
+        ("data:joe@example.com;base64,AAEC", "data:[REDACTED:email];base64,AAEC"),
+        ("{\"password\": {\"v\": \"abc\"}}", "{\"password\": {\"v\": \"[REDACTED:secret]\"}}"),
+        ("call joe@example.com", "call [REDACTED:email]"),
+    ] {
+        let blob = Part::Media { modality: "document", mime: None, what: Media::Blob(text(content)) };
+        let written = read(&writer.input(&[message(Role::User, vec![blob])]));
+        assert_eq!(written[0]["parts"][0]["content"], expected, "{content}");
+    }
+}
+
+#[test]
+fn names_and_types_are_redacted_too() {
+    let redaction = Redaction::default();
+    let writer = Writer::new(&redaction, 16 * 1024);
+    let mut one = message(Role::Other("joe@example.com".into()), vec![Part::Other("ann@example.com".into())]);
+    one.name = Some("bob@example.com".into());
+    assert_eq!(
+        read(&writer.input(&[one])),
+        json!([{ "role": "[REDACTED:email]", "name": "[REDACTED:email]", "parts": [{ "type": "[REDACTED:email]" }] }])
+    );
+}
+
+#[test]
 fn the_longest_texts_are_shortened_first_and_say_so() {
     let redaction = Redaction::default();
     let texts = [text("short"), text(&"l".repeat(5000)), text(&"m".repeat(900))];

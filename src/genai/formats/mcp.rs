@@ -25,6 +25,7 @@ use crate::genai::facts::Facts;
 use crate::genai::json::{Node, Shape};
 use crate::genai::parked::Ticket;
 use crate::genai::{Format, Headers, Request, Settings, Wish};
+use crate::redaction::Redaction;
 use crate::trace::propagation::Carrier;
 use crate::trace::{ActiveSpan, End, semconv};
 
@@ -56,9 +57,14 @@ enum Says {
 
 impl Mcp {
     /// `named`: the header fields are MCP's.
-    pub(crate) fn new<H: Carrier>(settings: &Arc<Settings>, request: &Request<'_, H>, named: bool) -> Self {
+    pub(crate) fn new<H: Carrier>(
+        settings: &Arc<Settings>,
+        redaction: &Arc<Redaction>,
+        request: &Request<'_, H>,
+        named: bool,
+    ) -> Self {
         Self {
-            place: Place::new(settings, request),
+            place: Place::new(settings, redaction, request),
             named,
             proven: false,
             says: Says::Nothing,

@@ -154,11 +154,9 @@ pub(super) fn piece<'n>(node: &'n Node, name: &str) -> Option<&'n Text> {
 
 /// An address, or data in one.
 pub(super) fn uri(text: Text) -> Media {
-    if text.kept().starts_with("http") && !text.is_truncated() {
-        Media::Uri(text.kept().into())
-    } else {
-        Media::Blob(text)
-    }
+    let scheme = text.kept().split_once("://").map(|(scheme, _)| scheme);
+    let named = |scheme: &str| scheme.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"+-.".contains(&byte));
+    if scheme.is_some_and(named) && !text.is_truncated() { Media::Uri(text.kept().into()) } else { Media::Blob(text) }
 }
 
 /// What a tool said: text, or parts of text.

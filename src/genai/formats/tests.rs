@@ -8,7 +8,7 @@ use std::time::Instant;
 use http::{HeaderMap, HeaderValue};
 use serde_json::{Value, json};
 
-use crate::budget::Budget;
+use crate::budget::{Budget, Loan};
 use crate::call::{Digest, Evidence};
 use crate::config::GenAi;
 use crate::config::rules::Rules;
@@ -350,7 +350,11 @@ fn params_of_a_batch_that_waits_for_its_span_are_accounted_for() {
     let batch = Value::Array((0..60).map(call).collect()).to_string();
     let inspection = inspected(&settings(), "/mcp", "example.com", batch.as_bytes()).unwrap();
     let least = 60 * 500 * size_of::<crate::genai::json::Node>();
-    assert!(inspection.loan.as_ref().map_or(0, Loan::bytes) >= least as u64, "{} < {least}", inspection.loan.as_ref().map_or(0, Loan::bytes));
+    assert!(
+        inspection.loan.as_ref().map_or(0, Loan::bytes) >= least as u64,
+        "{} < {least}",
+        inspection.loan.as_ref().map_or(0, Loan::bytes)
+    );
 }
 
 #[test]

@@ -3,7 +3,7 @@
 //! Source: `semconv.md` 2.3, 4.1, 4.2; MCP specification, "Schema"; GenAI conventions, `docs/mcp/`.
 
 use crate::call::{Meta, ToolCall};
-use crate::genai::facts::{Facts, bounded};
+use crate::genai::facts::{Facts, bounded, is_cut};
 use crate::genai::formats::jsonrpc::{Dialect, Id};
 use crate::genai::item::Text;
 use crate::genai::json::Node;
@@ -47,7 +47,8 @@ impl Dialect for McpDialect {
             None => method.to_owned().into(),
         });
         if RESOURCES.contains(&method) {
-            facts.set_text(semconv::MCP_RESOURCE_URI, params.some_str("uri").map(without_secrets).as_deref());
+            let uri = params.some_str("uri").map(|uri| facts.clean(&without_secrets(uri), is_cut(uri)).into_owned());
+            facts.set_text(semconv::MCP_RESOURCE_URI, uri.as_deref());
         }
         if let Some(meta) = params.take("_meta") {
             read_meta(&meta, facts);
@@ -97,18 +98,41 @@ fn read_meta(meta: &Node, facts: &mut Facts) {
     facts.set_text(semconv::MCP_PROTOCOL_VERSION, meta.some_str("io.modelcontextprotocol/protocolVersion"));
 }
 
-/// An address without its user and the values of its query.
+/// An address without its user, its fragment and the values of its query.
 fn without_secrets(uri: &str) -> String {
-    let Some((scheme, rest)) = uri.split_once("://") else {
-        let (mut path, query) = url::redacted_path_and_query(uri, |_| false);
-        if let Some(query) = query {
-            path.extend(["?", &query]);
-        }
-        return path;
+    let uri = uri.split_once('#').map_or(uri, |(uri, _)| uri);
+    let Some((scheme, rest)) = uri.split_once("://").filter(|(scheme, _)| is_scheme(scheme)) else {
+        // Without an authority nothing tells where a user ends.
+        let Some((user, rest)) = uri.rsplit_once('@') else { return path_and_query(uri) };
+        return if user.contains('?') { "REDACTED".to_owned() } else { format!("REDACTED@{}", path_and_query(rest)) };
     };
-    let end = rest.find(['/', '?']).unwrap_or(rest.len());
+    let authority = |from| rest.get(from..).and_then(|rest| rest.find(['/', '?'])).map_or(rest.len(), |end| from + end);
+    let mut end = authority(0);
+    let host = rest.get(..end).unwrap_or_default();
+    let port = host.split_once(':').map_or("", |(_, port)| port);
+    if let Some(at) = rest.rfind('@').filter(|at| *at > end)
+        && !host.starts_with('[')
+        && !port.bytes().all(|byte| byte.is_ascii_digit())
+    {
+        // No port: the password has a slash or a question mark in it.
+        end = authority(at);
+    }
     let (authority, path) = rest.split_at_checked(end).unwrap_or((rest, ""));
     url::redacted(scheme, authority, path, |_| false)
+}
+
+fn path_and_query(uri: &str) -> String {
+    let (mut path, query) = url::redacted_path_and_query(uri, |_| false);
+    if let Some(query) = query {
+        path.extend(["?", &query]);
+    }
+    path
+}
+
+/// RFC 3986, section 3.1.
+fn is_scheme(text: &str) -> bool {
+    text.starts_with(|c: char| c.is_ascii_alphabetic())
+        && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"+-.".contains(&byte))
 }
 
 const METHODS: [&str; 30] = [
@@ -147,3 +171,34 @@ const RESOURCES: [&str; 4] =
     ["resources/read", "resources/subscribe", "resources/unsubscribe", "notifications/resources/updated"];
 /// JSON-RPC's own, and what was "resource not found" before 2026-07-28.
 const CALLERS: [i64; 5] = [-32700, -32600, -32601, -32602, -32002];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::genai::item::Key;
+
+    #[test]
+    fn the_address_of_a_resource_has_no_credentials_in_it() {
+        let key = concat!("sk-", "proj-AbCd1234EfGh5678IjKl9012");
+        for (uri, expected) in [
+            ("file:///a/b.txt".to_owned(), "file:///a/b.txt"),
+            ("note:1".to_owned(), "note:1"),
+            (format!("s3://bucket#tok={key}"), "s3://bucket"),
+            (format!("s3://bucket/{key}/x"), "s3://bucket/REDACTED/x"),
+            ("postgres:joe:hunter22@db/x".to_owned(), "REDACTED@db/x"),
+            ("postgres:joe:hunter22@db/x?u=a://b".to_owned(), "REDACTED@db/x?u=REDACTED"),
+            ("x:joe:hun?ter22@db".to_owned(), "REDACTED"),
+            ("postgres://joe:hunter22@db/x".to_owned(), "postgres://REDACTED:REDACTED@db/x"),
+            ("postgres://joe:hun/ter?22@db/x".to_owned(), "postgres://REDACTED:REDACTED@db/x"),
+            ("http://db:5432/@joe".to_owned(), "http://db:5432/@joe"),
+            (format!("a/key={key}"), "a/REDACTED"),
+            ("card:4111111111111111".to_owned(), "card:[REDACTED:card]"),
+            ("contact:/joe@example.com".to_owned(), "REDACTED@example.com"),
+        ] {
+            let mut facts = Facts::new(Key::random(), None);
+            let params = Node::Object(vec![("uri".into(), Node::Short(uri.as_str().into()))]);
+            McpDialect.called("resources/read", None, params, &mut facts);
+            assert_eq!(facts.text_of(semconv::MCP_RESOURCE_URI), Some(expected), "{uri}");
+        }
+    }
+}

@@ -13,6 +13,7 @@ use crate::genai::formats::jsonrpc::Message;
 use crate::genai::json::{Node, SCALAR, Shape};
 use crate::genai::parked::Listening;
 use crate::genai::{Format, Headers, Request, Settings};
+use crate::redaction::Redaction;
 use crate::trace::ActiveSpan;
 use crate::trace::propagation::Carrier;
 
@@ -34,9 +35,14 @@ pub(crate) struct McpListen {
 
 impl McpListen {
     /// `named`: the header fields are MCP's.
-    pub(crate) fn new<H: Carrier>(settings: &Arc<Settings>, request: &Request<'_, H>, named: bool) -> Self {
+    pub(crate) fn new<H: Carrier>(
+        settings: &Arc<Settings>,
+        redaction: &Arc<Redaction>,
+        request: &Request<'_, H>,
+        named: bool,
+    ) -> Self {
         Self {
-            place: Place::new(settings, request),
+            place: Place::new(settings, redaction, request),
             named,
             deletes: request.subject.method == "DELETE",
             succeeded: false,

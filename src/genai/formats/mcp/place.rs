@@ -14,6 +14,7 @@ use crate::genai::json::Node;
 use crate::genai::parked::{Listening, Open, Ticket};
 use crate::genai::{Headers, Request, Settings};
 use crate::net::Direction;
+use crate::redaction::Redaction;
 use crate::trace::propagation::{self, Carrier, RemoteContext};
 use crate::trace::{ActiveSpan, Placement, Span, semconv};
 
@@ -21,6 +22,7 @@ use crate::trace::{ActiveSpan, Placement, Span, semconv};
 #[derive(Debug)]
 pub(super) struct Place {
     settings: Arc<Settings>,
+    redaction: Arc<Redaction>,
     server: bool,
     /// Of the host, as this side names it, and of the path there.
     host: Digest,
@@ -45,7 +47,11 @@ struct Origin {
 }
 
 impl Place {
-    pub(super) fn new<H: Carrier>(settings: &Arc<Settings>, request: &Request<'_, H>) -> Self {
+    pub(super) fn new<H: Carrier>(
+        settings: &Arc<Settings>,
+        redaction: &Arc<Redaction>,
+        request: &Request<'_, H>,
+    ) -> Self {
         let subject = &request.subject;
         let server = subject.direction == Direction::Inbound;
         let named = subject.host.map(str::to_ascii_lowercase);
@@ -53,6 +59,7 @@ impl Place {
         let folder = subject.path.rsplit_once('/').map_or("", |(folder, _)| folder);
         let mut place = Self {
             settings: settings.clone(),
+            redaction: redaction.clone(),
             server,
             host: Digest(0),
             path: Digest(0),
@@ -175,7 +182,7 @@ impl Place {
             self.settings.metrics.uninspected.inc("budget");
             return None;
         };
-        let mut facts = self.settings.facts();
+        let mut facts = self.settings.facts(&self.redaction);
         facts.server = self.server != reversed;
         if let Some(version) = &self.version {
             facts.set_text(semconv::MCP_PROTOCOL_VERSION, Some(version));
@@ -188,7 +195,7 @@ impl Place {
         }
         let span = self.origin()?.span(called.method.to_string(), reversed);
         let span = ActiveSpan::new(span, self.settings.sink.clone());
-        Some(Open { called, facts, span, loan })
+        Some(Open { called, facts, span, settings: self.settings.clone(), loan })
     }
 
     /// A call of a batch whose answer comes by the stream that answers for this path: it ends there.
