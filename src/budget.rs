@@ -33,6 +33,8 @@ pub enum Use {
     Sink,
     /// Spans that wait for delivery, a batch under way included.
     Queue,
+    /// Events that wait for delivery, a batch under way included.
+    Events,
     /// Heads of messages beyond what every connection may hold.
     Heads,
     /// Bodies of requests that are held until it is known where they belong, beyond the same.
@@ -46,12 +48,14 @@ pub enum Use {
 }
 
 impl Use {
-    const ALL: [Use; 7] = [Use::Sink, Use::Queue, Use::Heads, Use::Bodies, Use::Leaves, Use::Inspections, Use::Series];
+    const ALL: [Use; 8] =
+        [Use::Sink, Use::Queue, Use::Events, Use::Heads, Use::Bodies, Use::Leaves, Use::Inspections, Use::Series];
 
     fn as_str(self) -> &'static str {
         match self {
             Use::Sink => "sink",
             Use::Queue => "queue",
+            Use::Events => "events",
             Use::Heads => "heads",
             Use::Bodies => "bodies",
             Use::Leaves => "leaves",
@@ -67,7 +71,7 @@ impl Use {
             Use::Sink => size,
             Use::Queue => size / 4 * 3,
             Use::Heads | Use::Bodies | Use::Inspections => size / 4,
-            Use::Leaves | Use::Series => size / 8,
+            Use::Events | Use::Leaves | Use::Series => size / 8,
         }
     }
 }
@@ -135,10 +139,11 @@ impl Budget {
     }
 
     fn account(&self, purpose: Use) -> &Account {
-        let [sink, queue, heads, bodies, leaves, inspections, series] = &self.uses;
+        let [sink, queue, events, heads, bodies, leaves, inspections, series] = &self.uses;
         match purpose {
             Use::Sink => sink,
             Use::Queue => queue,
+            Use::Events => events,
             Use::Heads => heads,
             Use::Bodies => bodies,
             Use::Leaves => leaves,
