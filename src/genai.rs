@@ -3,8 +3,8 @@
 //! `stack` asks [`recognise`] about every request's head and hands the bodies' bytes to the [`Inspection`]; what was found
 //! becomes [`Evidence`] for `stitch` and attributes of the call's span. Pure: bytes and times in, values out.
 //!
-//! A body is decoded ([`encoding`]), cut into documents ([`frames`]), read as JSON of which only what a [`Format`] names is kept
-//! ([`json`]), and told to the [`Facts`]. A new format is a file and a line in [`providers`].
+//! A body is decoded (`encoding`), cut into documents (`frames`), read as JSON of which only what a `Format` names is kept (`json`),
+//! and told to the `Facts`. A new format is a file and a line in `providers`.
 
 #![cfg_attr(not(test), deny(clippy::indexing_slicing, clippy::string_slice))]
 

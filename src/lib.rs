@@ -11,7 +11,9 @@
 //!
 //! HTTP/1 is relayed as it came, with [`http1`] finding where its messages begin and end; HTTP/2 goes stream by stream between
 //! two connections. For every request [`stack`] asks [`policy`] whether it is recorded, [`stitch::place`] fixes the ids,
-//! [`trace::propagation`] says which header lines change, and a span records the call.
+//! [`trace::propagation`] says which header lines change, and a span records the call. If [`genai`] recognises a call of a
+//! model or a tool, the head waits for the body, and both bodies are read as they go by: what they say becomes attributes of
+//! the span, and evidence ([`call`]) for [`stitch`].
 //! Anything else, and TLS that is not intercepted, is passed through unread and leaves one span that says why.
 //!
 //! # The life of a span

@@ -3,7 +3,9 @@
 use proptest::prelude::*;
 use serde_json::Value;
 
+use super::reader::{Fault, MAX_FIELDS, MAX_HELD};
 use super::*;
+use crate::genai::item::{Key, Text};
 
 /// What is kept of a document that comes in these pieces, and what was handed out.
 fn read<'a>(shape: &'static Shape, pieces: impl Iterator<Item = &'a [u8]>) -> (Result<Node, Fault>, Vec<Node>, bool) {
