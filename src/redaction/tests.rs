@@ -583,22 +583,3 @@ proptest! {
         prop_assert_eq!(serde_json::from_str::<String>(&out).unwrap(), text);
     }
 }
-
-/// `cargo test --release --lib redaction -- --ignored --nocapture`: a figure, not a bar.
-#[test]
-#[ignore = "a figure for people"]
-fn what_clean_text_costs() {
-    let prose = "The model was asked to plan a trip; it said that 3 trains leave at 10:30 and the key to it is 42. "
-        .repeat(1100);
-    let code =
-        "fn add(a: u64, token: &str) -> Result<u64, Error> { let x = map.get(\"key\")?; Ok(x + 17) } // 2024-11-22\n"
-            .repeat(1000);
-    let redaction = Redaction::default();
-    for (name, text) in [("prose", prose), ("code", code)] {
-        assert!(matches!(redaction.text(&text), Cow::Borrowed(_)));
-        let start = std::time::Instant::now();
-        (0..100).for_each(|_| _ = std::hint::black_box(redaction.text(std::hint::black_box(&text))));
-        let took = start.elapsed() / 100;
-        println!("{name}: {} KiB in {took:?}", text.len() / 1024);
-    }
-}
