@@ -42,7 +42,7 @@ lint:
 
 # A test says when these are stale.
 manifests: $(TOOLS)/kube.stamp
-	set -e; rm -f deploy/rendered/*; for overlay in deploy/overlays/*; do \
+	@set -e; rm -f deploy/rendered/*; for overlay in deploy/overlays/*; do \
 	    { echo "# Made of $$overlay by \`make manifests\`."; $(TOOLS)/kube/bin/kubectl kustomize $$overlay; } \
 	        > deploy/rendered/$$(basename $$overlay).yaml; \
 	done

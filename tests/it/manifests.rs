@@ -106,7 +106,10 @@ fn the_authoritys_key_is_the_sidecars_alone_and_nobody_else_writes_what_is_trust
             match container["name"].as_str().unwrap() {
                 "sidetrace-init" => assert!(mount("sidetrace-trust").is_none(), "{said}"),
                 "sidetrace" => {
-                    assert_eq!(mount("sidetrace-trust").unwrap()["mountPath"], value(container, "SIDETRACE_TRUST_DIR"));
+                    assert_eq!(
+                        mount("sidetrace-trust").unwrap()["mountPath"],
+                        *value(container, "SIDETRACE_TRUST_DIR")
+                    );
                 }
                 _ => assert_eq!(
                     *mount("sidetrace-trust").unwrap(),
@@ -170,6 +173,27 @@ fn without_net_admin_the_pod_passes_restricted() {
 }
 
 #[test]
+fn the_proxys_address_is_made_of_a_credential_of_the_pods_own() {
+    let pod = variant("forward-proxy");
+    assert_eq!(pod.names("initContainers"), ["sidetrace"], "no redirect");
+    let entry = |container: &str| {
+        let of_it = |entry: &&Value| entry["name"] == "SIDETRACE_FORWARD_CREDENTIAL";
+        let found = variables(pod.container(container)).position(|entry| of_it(&entry)).unwrap();
+        (found, variables(pod.container(container)).nth(found).unwrap()["valueFrom"].clone())
+    };
+    let (first, credential) = entry("agent");
+    assert_eq!(credential, json!({"fieldRef": {"fieldPath": "metadata.uid"}}));
+    assert_eq!(credential, entry("sidetrace").1);
+    // Kubernetes puts in only what stands before.
+    assert_eq!(first, 0);
+    let agent = pod.container("agent");
+    for name in ["HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy"] {
+        assert_eq!(value(agent, name), "http://sidetrace:$(SIDETRACE_FORWARD_CREDENTIAL)@127.0.0.1:15107");
+    }
+    assert_eq!(value(agent, "NO_PROXY"), value(agent, "no_proxy"));
+}
+
+#[test]
 fn a_probe_of_a_redirected_port_asks_more_than_whether_it_is_open() {
     let pod = variant("inbound");
     let excluded = value(pod.container("sidetrace-init"), "SIDETRACE_REDIRECT_LOCAL_EXCLUDE_PORTS");
@@ -184,22 +208,36 @@ fn a_probe_of_a_redirected_port_asks_more_than_whether_it_is_open() {
 fn what_the_user_sets_wins_in_the_order_that_the_document_shows() {
     let document = std::fs::read_to_string(root().join("deploy/README.md")).unwrap();
     let example = document.split("```yaml\n# kustomization.yaml").nth(1).unwrap().split("```").next().unwrap();
-    let example = example.replace("sidetrace/deploy/base", "BASE");
-    for (order, text) in [("native", example.clone()), ("classic", example.replace("[BASE]", "[OVERLAYS/classic]"))] {
-        let pod = Pod::of(&validate(&layered(order, &text), &[]).unwrap());
-        let agent = pod.container("agent");
-        assert_eq!(value(agent, "SSL_CERT_FILE"), "/etc/ssl/mine.pem");
-        assert_eq!(value(agent, "CURL_CA_BUNDLE"), &format!("{TRUST}/bundle.pem"));
-        assert_eq!(agent["image"], "registry.example.com/my-agent:1.2.3");
-        let sidecar = pod.container("sidetrace");
-        assert_eq!(value(sidecar, "OTEL_EXPORTER_OTLP_ENDPOINT"), "https://otlp.example.com:4318");
-        assert!(sidecar["image"].as_str().unwrap().starts_with("registry.example.com/sidetrace@sha256:"), "{sidecar}");
-        let expected = match order {
-            "native" => (vec!["sidetrace-init", "sidetrace", "fetch-model"], vec!["agent"]),
-            _ => (vec!["sidetrace-init", "fetch-model"], vec!["sidetrace", "agent"]),
-        };
-        assert_eq!((pod.names("initContainers"), pod.names("containers")), expected, "{order}");
+    let text = layered("own_values", &example.replace("sidetrace/deploy/base", "BASE"));
+    let pod = Pod::of(&validate(&text, &[]).unwrap());
+    assert_eq!(pod.names("initContainers"), ["sidetrace-init", "sidetrace", "fetch-model"]);
+    let agent = pod.container("agent");
+    assert_eq!(value(agent, "SSL_CERT_FILE"), "/etc/ssl/mine.pem");
+    assert_eq!(value(agent, "CURL_CA_BUNDLE"), &format!("{TRUST}/bundle.pem"));
+    assert_eq!(agent["image"], "registry.example.com/my-agent:1.2.3");
+    for ours in pod.ours() {
+        let image = format!("registry.example.com/{}@sha256:", ours["name"].as_str().unwrap());
+        assert!(ours["image"].as_str().unwrap().starts_with(&image), "{ours}");
     }
+    assert_eq!(value(pod.container("sidetrace"), "OTEL_EXPORTER_OTLP_ENDPOINT"), "https://otlp.example.com:4318");
+}
+
+#[test]
+fn the_classic_sidecar_stays_first_if_a_patch_begins_with_it() {
+    let patched = |containers: &str| {
+        let patch = format!(
+            "{{apiVersion: apps/v1, kind: Deployment, metadata: {{name: agent}}, spec: {{template: {{spec: {{\
+             initContainers: [{{name: mine, image: mine}}], containers: [{containers}]}}}}}}}}"
+        );
+        let text = layered("own_classic", &format!("resources: [OVERLAYS/classic]\npatches: [{{patch: '{patch}'}}]\n"));
+        Pod::of(&validate(&text, &[]).unwrap())
+    };
+    let agent = "{name: agent, image: own}";
+    let pod = patched(&format!("{{name: sidetrace}}, {agent}"));
+    assert_eq!(pod.names("containers"), ["sidetrace", "agent"]);
+    assert_eq!(pod.names("initContainers"), ["mine", "sidetrace-init"], "which the document says too");
+    // The trap that the document warns of. If it is gone, so may the warning.
+    assert_eq!(patched(agent).names("containers"), ["agent", "sidetrace"]);
 }
 
 #[test]
