@@ -1,6 +1,6 @@
 #!/bin/bash
 # Makes the base images of the pod tests under their real names, out of Debian's packages and this machine's own toolchains,
-# where no image registry can be reached: bases.sh [NAME...] (debian, rust, python, node; all without a name).
+# where no image registry can be reached: bases.sh [NAME...], of debian, rust, python (these without a name) and node.
 # What is there already, pulled or made, stays. They stand in: enough for our Dockerfile and the tests' agents, no more.
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
@@ -8,7 +8,7 @@ export CONTAINERS_CONF=${CONTAINERS_CONF:-$here/containers.conf}
 
 main() {
     local name missing=()
-    [ $# -gt 0 ] || set -- debian rust python node
+    [ $# -gt 0 ] || set -- debian rust python
     command -v podman >/dev/null || "$here/../../.ci/system-packages" podman
     for name; do
         podman image exists "$(image_of "$name")" || missing+=("$name")
