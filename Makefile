@@ -47,6 +47,7 @@ test-pod: tools
 	@[ "$$(id -u)" = 0 ] || { echo "make test-pod needs root" >&2; exit 1; }
 	.ci/system-packages $(FOR_PODS)
 	tests/pod/bases.sh
+	$(PYTHON) tests/pod/kubelet_test.py
 	$(MAKE) images
 	cargo test --locked --test pod --no-run
 	cargo test --locked --test pod
