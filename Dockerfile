@@ -28,11 +28,12 @@ RUN export SIDETRACE_COMMIT="${REVISION}" && touch src/lib.rs src/main.rs && car
 FROM build AS proxy-root
 COPY --chmod=0755 deploy/image-root.sh /usr/local/bin/
 ARG SOURCE_DATE_EPOCH=0
-RUN image-root.sh /root-of-image /usr/local/bin/sidetrace && chroot /root-of-image /usr/local/bin/sidetrace --version
+RUN image-root.sh /root-of-image /usr/local/bin/sidetrace /etc/ssl/certs/ca-certificates.crt \
+    && chroot /root-of-image /usr/local/bin/sidetrace --version
 
 FROM ${INIT_BASE} AS init-root
 # The package brings both flavours, nft and legacy; the script picks the one that works.
-RUN apt-get update && apt-get install -y --no-install-recommends ca-certificates iptables
+RUN apt-get update && apt-get install -y --no-install-recommends iptables
 COPY --from=build --chmod=0755 /usr/local/bin/sidetrace /usr/local/bin/
 COPY --chmod=0755 iptables/init.sh deploy/init-entrypoint.sh deploy/image-root.sh /usr/local/bin/
 ARG SOURCE_DATE_EPOCH=0

@@ -9,7 +9,7 @@ shift
 packages=
 
 main() {
-    mkdir -p "$root/etc/ssl/certs" "$root/usr/share/doc/sidetrace" "$root/var/lib/dpkg/status.d"
+    mkdir -p "$root/etc" "$root/var/lib/dpkg/status.d"
     # What container runtimes mount over, and they cannot make it where the root is read-only.
     mkdir "$root/dev" "$root/proc" "$root/run" "$root/sys"
     for file; do
@@ -43,7 +43,11 @@ take() {
 
 # The package of a file. Where /lib is a link to /usr/lib dpkg may know it under either name. Our own have none.
 owner() {
-    case $1 in /usr/local/*) return 0 ;; esac
+    case $1 in
+    /usr/local/*) return 0 ;;
+    # Made when it was installed.
+    /etc/ssl/certs/ca-certificates.crt) packages="$packages ca-certificates" && return 0 ;;
+    esac
     found=$(dpkg-query --search "$1" "/usr$1" "${1#/usr}" 2>/dev/null | grep -v '^diversion' | head -n 1)
     [ -n "$found" ] || {
         echo "no package has $1" >&2
@@ -61,8 +65,6 @@ resolver() {
         exit 1
     }
     printf 'passwd: files\ngroup: files\nhosts: files dns\n' >"$root/etc/nsswitch.conf"
-    cp -L /etc/ssl/certs/ca-certificates.crt "$root/etc/ssl/certs/"
-    packages="$packages ca-certificates"
 }
 
 # Who made what: a scanner takes the system from os-release and the packages from status.d.
