@@ -52,12 +52,15 @@ test-pod: tools
 	cargo test --locked --test pod --no-run
 	cargo test --locked --test pod
 
-# Bases are pulled if they are not there; RUST_BASE=NAME@DIGEST and INIT_BASE=NAME@DIGEST pin them.
+# Bases are pulled if they are not there; RUST_BASE=NAME@DIGEST and INIT_BASE=NAME@DIGEST pin them. Layers are the same bytes
+# each time. So is the whole image with IMAGE_FORMAT=oci, which has no place for a health check; in docker's own format
+# podman notes which container it was made in.
+IMAGE_FORMAT ?= docker
 images: image-proxy image-init
 
 image-proxy image-init: image-%:
 	.ci/system-packages $(FOR_IMAGES)
-	podman build --format docker --pull=missing --target $* --timestamp $(SOURCE_DATE_EPOCH) \
+	podman build --format $(IMAGE_FORMAT) --pull=missing --target $* --timestamp $(SOURCE_DATE_EPOCH) \
 	    $(if $(RUST_BASE),--build-arg RUST_BASE=$(RUST_BASE)) $(if $(INIT_BASE),--build-arg INIT_BASE=$(INIT_BASE)) \
 	    --build-arg SOURCE_DATE_EPOCH=$(SOURCE_DATE_EPOCH) --build-arg CREATED=$$(date -u -d @$(SOURCE_DATE_EPOCH) +%Y-%m-%dT%H:%M:%SZ) \
 	    --build-arg VERSION=$(VERSION) --build-arg REVISION=$(REVISION) \
