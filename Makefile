@@ -8,10 +8,13 @@ FOR_DEMO := cargo cc python3-venv ip iptables unshare setpriv node npm
 FOR_TESTS := $(FOR_DEMO) curl git openssl redis-server redis-cli busybox nginx java
 FOR_IMAGES := podman runc netavark git
 FOR_PODS := $(FOR_IMAGES) aardvark-dns catatonit mmdebstrap python3-yaml openssl kubectl
-# What the images say of themselves. The same commit makes the same bytes: every time in them is the commit's.
+# What the images say of themselves: the last commit that changed anything in them, so that another one keeps the layers.
+# Every time in them is that commit's.
+IN_IMAGES := Dockerfile Cargo.toml Cargo.lock src iptables/init.sh deploy/init-entrypoint.sh deploy/image-root.sh
 VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -n 1)
-REVISION := $(shell git describe --always --abbrev=40 --dirty --exclude '*' 2>/dev/null || echo unknown)
-SOURCE_DATE_EPOCH ?= $(shell git log -1 --format=%ct 2>/dev/null || echo 0)
+DIRTY := $(if $(shell git status --porcelain -- $(IN_IMAGES) 2>/dev/null),-dirty)
+REVISION ?= $(or $(shell git log -1 --format=%H -- $(IN_IMAGES) 2>/dev/null),unknown)$(DIRTY)
+SOURCE_DATE_EPOCH ?= $(or $(shell git log -1 --format=%ct -- $(IN_IMAGES) 2>/dev/null),0)
 # Works with no systemd and with root that may not raise limits; nothing of the machine's own configuration is changed.
 export CONTAINERS_CONF ?= $(CURDIR)/tests/pod/containers.conf
 
