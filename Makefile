@@ -6,13 +6,26 @@ TOOLS := target/tools
 LIBRARIES := $(TOOLS)/venv.stamp $(TOOLS)/node.stamp
 FOR_DEMO := cargo cc python3-venv ip iptables unshare setpriv node npm
 FOR_TESTS := $(FOR_DEMO) curl git openssl redis-server redis-cli busybox nginx java
+FOR_IMAGES := podman runc netavark git
+FOR_PODS := $(FOR_IMAGES) aardvark-dns catatonit mmdebstrap python3-yaml openssl kubectl
+# What the images say of themselves: the last commit that changed anything in them, so that another one keeps the layers.
+# Every time in them is that commit's.
+IN_IMAGES := Dockerfile Cargo.toml Cargo.lock src iptables/init.sh deploy/init-entrypoint.sh deploy/image-root.sh
+VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -n 1)
+DIRTY := $(if $(shell git status --porcelain -- $(IN_IMAGES) 2>/dev/null),-dirty)
+REVISION ?= $(or $(shell git log -1 --format=%H -- $(IN_IMAGES) 2>/dev/null),unknown)$(DIRTY)
+SOURCE_DATE_EPOCH ?= $(or $(shell git log -1 --format=%ct -- $(IN_IMAGES) 2>/dev/null),0)
+# Works with no systemd and with root that may not raise limits; nothing of the machine's own configuration is changed.
+export CONTAINERS_CONF ?= $(CURDIR)/tests/pod/containers.conf
 
-.PHONY: help demo test test-all lint manifests fuzz bench tools system-demo system-tests clean
+.PHONY: help demo test test-all test-pod images image-proxy image-init lint manifests fuzz bench tools system-demo system-tests clean
 
 help:
 	@echo "make demo      run unmodified agents with their traffic redirected, and print their traces"
 	@echo "make test      the tests of every change, after installing what they need"
 	@echo "make test-all  the same and what is slower"
+	@echo "make test-pod  whole pods: both images, the manifests of deploy/, real agents; needs root and takes minutes"
+	@echo "make images    sidetrace:$(VERSION) and sidetrace-init:$(VERSION), with podman"
 	@echo "make lint      format, clippy, rustdoc, shellcheck"
 	@echo "make manifests deploy/rendered/ from deploy/overlays/"
 	@echo "make bench     what a request costs: the sidecar beside haproxy, Envoy and mitmproxy"
@@ -27,10 +40,35 @@ test: tools
 	cargo test --locked --no-run
 	.ci/as-root-of-a-namespace cargo test --locked
 
-# Adds the tests of the release build, with its own optimisations, the demo, and a day compressed into minutes.
-test-all: test demo
+# Adds the tests of the release build, with its own optimisations, the demo, whole pods, and a day compressed into minutes.
+test-all: test demo test-pod
 	.ci/as-root-of-a-namespace cargo test --locked --release
 	.ci/as-root-of-a-namespace cargo test --locked --release --test it soak -- --ignored --nocapture
+
+# Root: podman makes networks, and its pods are entered from the host's side, as a kubelet does it.
+# Bases that are not on the machine are made, not pulled: from Debian's packages and the toolchain that is here.
+test-pod: tools
+	@[ "$$(id -u)" = 0 ] || { echo "make test-pod needs root" >&2; exit 1; }
+	.ci/system-packages $(FOR_PODS)
+	tests/pod/bases.sh
+	$(PYTHON) tests/pod/kubelet_test.py
+	$(MAKE) images
+	cargo test --locked --test pod --no-run
+	cargo test --locked --test pod
+
+# Bases are pulled if they are not there; RUST_BASE=NAME@DIGEST and INIT_BASE=NAME@DIGEST pin them. Layers are the same bytes
+# each time. So is the whole image with IMAGE_FORMAT=oci, which has no place for a health check; in docker's own format
+# podman notes which container it was made in.
+IMAGE_FORMAT ?= docker
+images: image-proxy image-init
+
+image-proxy image-init: image-%:
+	.ci/system-packages $(FOR_IMAGES)
+	podman build --format $(IMAGE_FORMAT) --pull=missing --target $* --timestamp $(SOURCE_DATE_EPOCH) \
+	    $(if $(RUST_BASE),--build-arg RUST_BASE=$(RUST_BASE)) $(if $(INIT_BASE),--build-arg INIT_BASE=$(INIT_BASE)) \
+	    --build-arg SOURCE_DATE_EPOCH=$(SOURCE_DATE_EPOCH) --build-arg CREATED=$$(date -u -d @$(SOURCE_DATE_EPOCH) +%Y-%m-%dT%H:%M:%SZ) \
+	    --build-arg VERSION=$(VERSION) --build-arg REVISION=$(REVISION) \
+	    --tag sidetrace$(if $(filter init,$*),-init):$(VERSION) .
 
 lint:
 	.ci/system-packages shellcheck
@@ -38,6 +76,7 @@ lint:
 	cargo clippy --locked --all-targets -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps --document-private-items --quiet
 	shellcheck -s sh iptables/init.sh deploy/*.sh deploy/*/*.sh .ci/system-packages .ci/as-root-of-a-namespace .ci/kubectl tests/it/*/*.sh
+	shellcheck tests/pod/bases.sh
 	@if command -v cargo-deny >/dev/null; then cargo deny check; else echo "cargo-deny is not installed: deny.toml was not checked"; fi
 
 # A test says when these are stale.
