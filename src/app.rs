@@ -6,6 +6,8 @@
 mod harden;
 mod interception;
 mod operators;
+mod signals;
+mod unseen;
 
 use std::io;
 use std::sync::Arc;
@@ -13,7 +15,6 @@ use std::time::Duration;
 
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use tokio::net::TcpListener;
-use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{error, info, warn};
@@ -34,6 +35,7 @@ use crate::telemetry::{LogFilter, Metrics};
 use crate::{genai, otlp, trace};
 use interception::Interception;
 use operators::Operators;
+use signals::Signals;
 
 /// Runs the sidecar until SIGTERM or SIGINT, then drains.
 pub fn run(assembled: &Assembled, log: LogFilter) -> io::Result<()> {
@@ -98,9 +100,8 @@ async fn data_plane(
     interception: Option<Interception>,
 ) -> io::Result<()> {
     let config = &assembled.config;
-    // Before anything is served: a SIGTERM from now on drains, for PID 1 too, which has no default action.
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
+    // Before anything is served: a SIGTERM from now on drains.
+    let mut signals = Signals::listen()?;
     let redirected = [
         (Direction::Outbound, "SIDETRACE_OUTBOUND_PORT", config.outbound_port),
         (Direction::Inbound, "SIDETRACE_INBOUND_PORT", config.inbound_port),
@@ -137,16 +138,13 @@ async fn data_plane(
         export = config.export.as_ref().and_then(|export| export.endpoint.authority()).map(|to| to.as_str()),
         "ready"
     );
-    let mut signals = 1;
-    tokio::select! {
-        _ = terminate.recv() => {}
-        _ = interrupt.recv() => {}
-        () = operators.quit.cancelled() => signals = 0,
+    let impatience = tokio::select! {
+        impatience = signals.drain_begins(&operators.quit, config.termination_delay) => impatience,
         ended = futures_util::future::select_all(accepting) => {
             error!("a listener stopped: {:?}", ended.0);
             return Err(io::Error::other("a listener stopped"));
         }
-    }
+    };
     operators.health.set_ready(false);
     info!(open = proxy.metrics.connections_open.value(), deadline = ?config.drain_timeout, "draining");
     proxy.drain.cancel();
@@ -158,13 +156,9 @@ async fn data_plane(
         () = tokio::time::sleep(config.drain_timeout) => {
             warn!(open = proxy.metrics.connections_open.value(), "the drain's deadline passed: closing what is left");
         }
-        // A second signal is impatience; one that follows an orderly quit is what ends a pod.
         () = async {
-            while signals < 2 {
-                tokio::select! {
-                    _ = terminate.recv() => signals += 1,
-                    _ = interrupt.recv() => signals += 1,
-                }
+            for _ in 0..impatience {
+                signals.next().await;
             }
         } => warn!("told again: closing what is left"),
     }
@@ -229,10 +223,15 @@ impl TelemetryPlane {
         let logs_export = config.logs_export.clone();
         let resource = otlp::Resource::new(&config.resource);
         let tokens = (stop.clone(), give_up.clone());
+        // With a mark it is that which exempts: a user may be the agent's and ours.
+        let exempt = config.mark.is_none().then(|| (config.uid, config.own_ports.clone()));
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let thread = std::thread::Builder::new().name("pipeline".into()).spawn(move || {
             runtime.block_on(async move {
                 tokio::spawn(budget::watch(budget.clone(), memory));
+                if let Some((uid, own_ports)) = exempt {
+                    tokio::spawn(unseen::watch(uid, own_ports, metrics.clone()));
+                }
                 let limits = Limits {
                     schedule_delay: batch.schedule_delay,
                     max_queue_size: batch.max_queue_size,
