@@ -33,11 +33,12 @@ test-all: test demo
 	.ci/as-root-of-a-namespace cargo test --locked --release --test it soak -- --ignored --nocapture
 
 lint:
-	.ci/system-packages shellcheck
+	.ci/system-packages shellcheck systemd-analyze
 	cargo fmt --check
 	cargo clippy --locked --all-targets -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps --document-private-items --quiet
-	shellcheck -s sh iptables/init.sh deploy/*.sh .ci/system-packages .ci/as-root-of-a-namespace .ci/kubectl tests/it/*/*.sh
+	shellcheck -s sh iptables/init.sh deploy/*.sh .ci/system-packages .ci/as-root-of-a-namespace .ci/kubectl .ci/verify-units tests/it/*/*.sh tests/pod/*.sh
+	.ci/verify-units
 	@if command -v cargo-deny >/dev/null; then cargo deny check; else echo "cargo-deny is not installed: deny.toml was not checked"; fi
 
 # A test says when these are stale.

@@ -20,6 +20,7 @@ mod it {
     mod hostile;
     mod inbound;
     mod life;
+    mod machine;
     mod mesh;
     mod metrics;
     mod policy;
