@@ -71,12 +71,13 @@ image-proxy image-init: image-%:
 	    --tag sidetrace$(if $(filter init,$*),-init):$(VERSION) .
 
 lint:
-	.ci/system-packages shellcheck
+	.ci/system-packages shellcheck systemd-analyze
 	cargo fmt --check
 	cargo clippy --locked --all-targets -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps --document-private-items --quiet
-	shellcheck -s sh iptables/init.sh deploy/*.sh deploy/*/*.sh .ci/system-packages .ci/as-root-of-a-namespace .ci/kubectl tests/it/*/*.sh
-	shellcheck tests/pod/bases.sh
+	shellcheck -s sh iptables/init.sh deploy/*.sh deploy/*/*.sh .ci/system-packages .ci/as-root-of-a-namespace .ci/kubectl .ci/verify-units tests/it/*/*.sh
+	shellcheck tests/pod/*.sh
+	.ci/verify-units
 	@if command -v cargo-deny >/dev/null; then cargo deny check; else echo "cargo-deny is not installed: deny.toml was not checked"; fi
 
 # A test says when these are stale.

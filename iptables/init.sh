@@ -20,6 +20,8 @@ mark|,--proxy-mark,|MARK|one mark|none|exempt what carries this mark; then no ow
 uids|,-u,--proxy-uid,|UID|list id|15100|exempt the traffic of these users
 gids|,-g,--proxy-gid,|GID|list id|15100|exempt the traffic of these groups
 mesh_uids|,--mesh-uid,|REDIRECT_MESH_UID|list id|1337,2102|exempt the proxies of a mesh beside us
+owner_gids|,--outbound-owner-groups,--owner-gids,|REDIRECT_OUTBOUND_OWNER_GROUPS|any id|none|redirect what processes with these primary groups send, besides --outbound-owner-users
+owner_uids|,--outbound-owner-users,--owner-uids,|REDIRECT_OUTBOUND_OWNER_USERS|any id|*|redirect what these users send (numeric ids); none by default with --outbound-owner-groups
 outbound_ports|,-q,--outbound-ports,--istio-outbound-ports,|REDIRECT_OUTBOUND_PORTS|any ports|none|redirect these ports, besides --service-cidr and wherever they lead
 outbound_cidrs|,-i,--service-cidr,--istio-service-cidr,|REDIRECT_SERVICE_CIDR|any cidr|*|redirect these destinations, loopback only if it is among them; none by default with --outbound-ports
 outbound_not_ports|,-o,--local-outbound-ports-exclude,--istio-local-outbound-ports-exclude,|REDIRECT_LOCAL_OUTBOUND_PORTS_EXCLUDE|list ports|none|but not these ports
@@ -117,6 +119,7 @@ resolve_one() {
     case $1 in
     # A user namespace cannot match owners, so a mark stands for all of them that were not asked for by name.
     uids | gids | mesh_uids) [ -z "$mark" ] || default=none ;;
+    owner_uids) [ -z "$owner_gids" ] || default=none ;;
     outbound_cidrs) [ -z "$outbound_ports" ] || default=none ;;
     esac
     option=${2#*,--}
@@ -313,15 +316,25 @@ filter_rules() {
     done
 }
 
-# Sidetrace's own traffic and a mesh's, and the destinations that are not to be touched.
+# Sidetrace's own traffic and a mesh's, that of owners who were not asked for, and destinations that are not to be touched.
 untouched() {
     for uid in $uids; do rule "$1" RETURN -m owner --uid-owner "$uid"; done
     for gid in $gids; do rule "$1" RETURN -m owner --gid-owner "$gid"; done
     [ -z "$mark" ] || rule "$1" RETURN -m mark --mark "$mark"
+    everybody || printf '%s\n' "-A $1$(others) -j RETURN"
     [ "$2$ipv6" != 6loopback ] || rule "$1" RETURN '! -d' ::1/128
     [ "$loopback" = on ] || rule "$1" RETURN -d "$(loopback_cidr "$2")"
     for interface in $not_interfaces; do rule "$1" RETURN -o "$interface"; done
     for cidr in $(of_family "$2" "$outbound_not_cidrs"); do rule "$1" RETURN -d "$cidr"; done
+}
+
+# Whether it matters who sends.
+everybody() { case "$owner_uids $owner_gids" in *'*'*) ;; *) return 1 ;; esac }
+
+# The matches for whoever is none of the owners asked for, the kernel and forwarded traffic included.
+others() {
+    for uid in $owner_uids; do printf ' -m owner ! --uid-owner %s' "$uid"; done
+    for gid in $owner_gids; do printf ' -m owner ! --gid-owner %s' "$gid"; done
 }
 
 # A line "MATCH VALUE" for each rule that is to redirect. As in Istio the lists add up.
@@ -498,11 +511,18 @@ diagnose() {
     instead='--proxy-mark exempts by mark instead (a user namespace cannot match ids that it does not map)'
     for uid in $uids; do need nat "the owner match for uid $uid" "$instead" "$@" "-m owner --uid-owner $uid" || break; done
     for gid in $gids; do need nat "the owner match for gid $gid" "$instead" "$@" "-m owner --gid-owner $gid" || break; done
+    everybody || need_owners "$@"
     [ -z "$mark" ] || need nat 'the mark match' '-u or -g exempt by owner instead' "$@" "-m mark --mark $mark"
     need nat 'the addrtype match' "load xt_addrtype $modules" "$@" '-m addrtype --dst-type LOCAL'
     refuses_quic || return
     need filter 'the filter table' '--allow-quic does without' "$@" || return
     need filter 'the REJECT target' '--allow-quic does without' "$@" '-p udp -j REJECT'
+}
+
+need_owners() {
+    instead="without --outbound-owner-users and --outbound-owner-groups everybody's traffic is redirected"
+    for uid in $owner_uids; do need nat "the owner match for uid $uid" "$instead" "$@" "-m owner ! --uid-owner $uid" || return; done
+    for gid in $owner_gids; do need nat "the owner match for gid $gid" "$instead" "$@" "-m owner ! --gid-owner $gid" || return; done
 }
 
 # need TABLE PIECE ALTERNATIVE FAMILY FLAVOUR [RULE]
@@ -552,7 +572,9 @@ leave_only() {
 summary() {
     case $ipv6 in on) families='IPv4, IPv6' ;; loopback) families='IPv4, ::1' ;; off) families=IPv4 ;; esac
     inbound="inbound TCP to $inbound_port (ports $inbound_ports)"
-    say "by iptables ($flavour; $families): outbound TCP to $outbound_port; ${inbound_ports:+$inbound; }UDP 443: $quic"
+    owners=
+    everybody || owners="of uid ${owner_uids:-none }gid ${owner_gids:-none }"
+    say "by iptables ($flavour; $families): outbound TCP ${owners}to $outbound_port; ${inbound_ports:+$inbound; }UDP 443: $quic"
     say "exempt: uid ${uids:-none }gid ${gids:-none }mark ${mark:-none}"
 }
 

@@ -21,6 +21,8 @@ mod it {
     mod inbound;
     mod life;
     mod manifests;
+    mod machine;
+    mod mesh;
     mod metrics;
     mod policy;
     mod redirect_rules;

@@ -31,6 +31,8 @@ const CASES: &[(&str, &str)] = &[
     ("mark_and_uid", "--proxy-mark 0x24/0xff -u 1000"),
     ("uids", "-u 1000,2000 --mesh-uid none"),
     ("gid", "-g 2000"),
+    ("owners", "--outbound-owner-users 1000,1001 --outbound-owner-groups 2000 -b 80"),
+    ("owner_group", "--outbound-owner-groups 2000 --proxy-mark 0x24"),
     ("ports", "-q 80,443,8000-8100 -o 8080,9000:9005"),
     ("cidrs", "-i 10.0.0.0/8,fd00::/8 -x 10.1.0.0/16,fd00:1::/32,192.0.2.7"),
     ("cidrs_and_ports", "-i 10.0.0.0/8 -q 8443"),
@@ -99,14 +101,14 @@ fn every_shell_prints_the_same_rules() {
 fn the_environment_and_the_names_of_istio_mean_the_same_and_the_command_line_wins() {
     let expected = rules(
         "-p 15201 -z 15206 -u 1000 -g 1001 -b 80 -d 81 -q 443 -o 82 -i 10.0.0.0/8 -x 10.1.0.0/16 -c eth9 --no-loopback \
-         --allow-quic --ipv6 loopback",
+         --allow-quic --ipv6 loopback --owner-uids 3000 --owner-gids 3001",
         &[],
     );
     let long = "--envoy-port=15201 --inbound-capture-port=15206 --proxy-uid=1000 --proxy-gid=1001 \
         --istio-inbound-ports=80 --istio-local-exclude-ports=81 --istio-outbound-ports=443 \
         --istio-local-outbound-ports-exclude=82 --istio-service-cidr=10.0.0.0/8 \
         --istio-service-exclude-cidr=10.1.0.0/16 --istio-exclude-interfaces=eth9 --loopback=off --quic=allow \
-        --ipv6=loopback";
+        --ipv6=loopback --outbound-owner-users=3000 --outbound-owner-groups=3001";
     assert_eq!(rules(long, &[]), expected);
 
     let environment = [
@@ -117,6 +119,8 @@ fn the_environment_and_the_names_of_istio_mean_the_same_and_the_command_line_win
         ("SIDETRACE_MARK", ""),
         ("SIDETRACE_REDIRECT_INBOUND_PORTS", "80"),
         ("SIDETRACE_REDIRECT_LOCAL_EXCLUDE_PORTS", "81"),
+        ("SIDETRACE_REDIRECT_OUTBOUND_OWNER_USERS", "3000"),
+        ("SIDETRACE_REDIRECT_OUTBOUND_OWNER_GROUPS", "3001"),
         ("SIDETRACE_REDIRECT_OUTBOUND_PORTS", "443"),
         ("SIDETRACE_REDIRECT_LOCAL_OUTBOUND_PORTS_EXCLUDE", "82"),
         ("SIDETRACE_REDIRECT_SERVICE_CIDR", "10.0.0.0/8"),
@@ -155,6 +159,11 @@ fn bad_usage_names_the_option_the_value_and_what_is_accepted_all_at_once() {
         ("-x '*'", "'*'"),
         ("-o 90-80", "--local-outbound-ports-exclude (SIDETRACE_REDIRECT_LOCAL_OUTBOUND_PORTS_EXCLUDE) '90-80'"),
         ("-q 80,http", "'http'"),
+        (
+            "--owner-uids agent",
+            "--outbound-owner-users (SIDETRACE_REDIRECT_OUTBOUND_OWNER_USERS) 'agent': accepted is numeric ids",
+        ),
+        ("--owner-gids 5,'*'", "--outbound-owner-groups (SIDETRACE_REDIRECT_OUTBOUND_OWNER_GROUPS) '*'"),
         ("-c 'eth0;reboot'", "'eth0;reboot'"),
         ("-c -j", "'-j'"),
         ("--ipv6 maybe", "'maybe': accepted is one of auto on loopback off"),
@@ -409,6 +418,65 @@ fn sidetrace_and_the_proxies_of_a_mesh_are_left_alone() {
 }
 
 #[test]
+fn only_what_the_owners_asked_for_send_is_redirected() {
+    let netns = routed();
+    serve_proxy_and_origins(&netns);
+    for flavour in FLAVOURS {
+        if !full_uid_map() {
+            // Root is the one user here.
+            for (owners, end) in [("0", "proxy"), ("none", "origin"), ("'*'", "proxy")] {
+                lay(&netns, &format!("--iptables {flavour} --proxy-mark {MARK} --outbound-owner-users {owners}"));
+                assert_eq!(ask(&netns, "127.0.0.1:8080", None), format!("{end} 127.0.0.1:8080"), "{owners}");
+            }
+            let output = init(&netns, &format!("--iptables {flavour} --proxy-mark {MARK} --outbound-owner-users 1000"));
+            assert_eq!(output.status.code(), Some(1));
+            assert!(stderr(&output).contains("the owner match for uid 1000 here: without"), "{}", stderr(&output));
+            assert!(!state(&netns, flavour).contains("SIDETRACE"), "{flavour}");
+            continue;
+        }
+        for (owners, ends) in [
+            // The users (1000, 1), (2000, 2), (15100, 1) and (0, 0), the first number being the uid and the second the gid.
+            ("--outbound-owner-users 1000", ["proxy", "origin", "origin", "origin"]),
+            ("--outbound-owner-users 1000,2000,15100", ["proxy", "proxy", "origin", "origin"]),
+            ("--outbound-owner-groups 2", ["origin", "proxy", "origin", "origin"]),
+            ("--outbound-owner-groups 0,1", ["proxy", "origin", "origin", "proxy"]),
+            ("--outbound-owner-users 1000 --outbound-owner-groups 0", ["proxy", "origin", "origin", "proxy"]),
+            ("--outbound-owner-users none", ["origin", "origin", "origin", "origin"]),
+            ("--outbound-owner-users '*' --outbound-owner-groups 2", ["proxy", "proxy", "origin", "proxy"]),
+            ("", ["proxy", "proxy", "origin", "proxy"]),
+        ] {
+            let run = format!("--iptables {flavour} {owners}");
+            lay(&netns, &run);
+            let once = state(&netns, flavour);
+            for ((uid, gid), end) in [(1000, 1), (2000, 2), (15100, 1), (0, 0)].into_iter().zip(ends) {
+                let who = format!("{owners}: {uid}:{gid}");
+                assert_eq!(ask_as(&netns, uid, gid, "127.0.0.1", 8080), format!("{end} 127.0.0.1:8080"), "{who}");
+                assert_eq!(ask_as(&netns, uid, gid, "::1", 8080), format!("{end} [::1]:8080"), "{who}");
+            }
+            lay(&netns, &run);
+            assert_eq!(state(&netns, flavour), once, "{owners}: a second run changes nothing");
+        }
+        lay(&netns, "--clean-up");
+        assert!(!state(&netns, flavour).contains("SIDETRACE"), "{flavour}");
+    }
+}
+
+#[test]
+fn quic_is_refused_to_the_owners_asked_for_alone() {
+    let refused = (Err(ErrorKind::PermissionDenied), Err(ErrorKind::ConnectionRefused));
+    let passed = (Ok(()), Ok(()));
+    let netns = routed();
+    echo_datagrams(&netns, "127.0.0.1:443");
+    for flavour in FLAVOURS {
+        // This process is root here, as it has to be to lay rules.
+        for (owners, expected) in [("0", refused), ("none", passed)] {
+            lay(&netns, &format!("--iptables {flavour} --proxy-mark {MARK} --outbound-owner-users {owners}"));
+            assert_eq!(exchange_datagrams(&netns, "127.0.0.1:443", None), expected, "{flavour}: {owners}");
+        }
+    }
+}
+
+#[test]
 fn outbound_comes_to_us_before_a_mesh_and_goes_on_into_it() {
     for flavour in FLAVOURS {
         let netns = routed();
@@ -539,6 +607,8 @@ fn a_missing_piece_is_named_with_its_alternative_and_nothing_stays_behind() {
         ("*-m owner*", "-u 0", "the owner match for uid 0 here: --proxy-mark"),
         ("*--gid-owner*", "-u none -g 0 --mesh-uid none", "the owner match for gid 0 here: --proxy-mark"),
         ("*-m mark*", "--proxy-mark 36", "the mark match here: -u or -g"),
+        ("*! --uid-owner*", "--proxy-mark 36 --owner-uids 0", "the owner match for uid 0 here: without"),
+        ("*! --gid-owner*", "--proxy-mark 36 --owner-gids 0", "the owner match for gid 0 here: without"),
         ("*-m addrtype*", "--proxy-mark 36", "the addrtype match here: load xt_addrtype"),
         ("*REJECT*", "--proxy-mark 36", "the REJECT target here: --allow-quic"),
         ("*filter*", "--proxy-mark 36", "the filter table here: --allow-quic"),
