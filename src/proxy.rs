@@ -1,5 +1,8 @@
 //! One connection, first byte to last: original destination -> connect upstream -> detect -> HTTP, or pass through.
+//! [`forward`] is the other way in, for connections that no redirect brings.
 
+pub mod forward;
+mod held;
 mod hold;
 mod http1;
 mod http2;
@@ -27,7 +30,7 @@ use self::intercept::Inside;
 use crate::check;
 use crate::detect::client_hello::ClientHello;
 use crate::detect::{self, Protocol, Reason};
-use crate::net::{self, Abort, Connector, Direction, Loop, LoopGuard, Target};
+use crate::net::{self, Abort, Connector, Direction, Loop, LoopGuard, OwnConnection, Target};
 use crate::stack::{Context, Settings};
 use crate::telemetry::Metrics;
 use crate::tls::Interceptor;
@@ -84,17 +87,17 @@ pub async fn serve(proxy: &Proxy, direction: Direction, client: TcpStream, peer:
         }
         Direction::Inbound => Target::inbound(original, peer),
     };
-    if let Err(error) = forward(proxy, client, target).await {
+    if let Err(error) = redirected(proxy, client, target).await {
         debug!(%original, %error, "connection ended");
     }
 }
 
-async fn forward(proxy: &Proxy, client: TcpStream, target: Target) -> io::Result<()> {
+async fn redirected(proxy: &Proxy, client: TcpStream, target: Target) -> io::Result<()> {
     let original = target.original;
     client.set_nodelay(true)?;
     net::keep_alive(&socket2::SockRef::from(&client))?;
     let begun = SystemTime::now();
-    let mut context = Context { target: Arc::new(target), settings: proxy.settings.clone() };
+    let context = Context { target: Arc::new(target), settings: proxy.settings.clone() };
     let mut own = None;
     let connecting = proxy.connector.connect(original, |local| own = Some(proxy.guard.remember(local, original)));
     let connected = tokio::select! {
@@ -114,7 +117,18 @@ async fn forward(proxy: &Proxy, client: TcpStream, target: Target) -> io::Result
             return Err(error);
         }
     };
-    let outcome = converse(proxy, &mut context, begun, (client, upstream), Read::default(), None).await?;
+    talk(proxy, context, begun, (client, upstream, own), Read::default()).await
+}
+
+/// A client and its upstream, from the first bytes that they have for each other; `read` are those that have come already.
+async fn talk(
+    proxy: &Proxy,
+    mut context: Context,
+    begun: SystemTime,
+    (client, upstream, own): (TcpStream, TcpStream, Option<OwnConnection>),
+    read: Read,
+) -> io::Result<()> {
+    let outcome = converse(proxy, &mut context, begun, (client, upstream), read, None).await?;
     if let Outcome::Tls(found) = outcome {
         proxy.metrics.detected.inc("tls");
         return Box::pin(intercept::serve(proxy, &context, begun, own, *found)).await;

@@ -90,8 +90,8 @@ pub(super) enum Ended {
     Upstream(io::Error),
     /// The watch refused it.
     Refused,
-    /// The watch left; bytes of upstream's that belong to what follows.
-    Left(Bytes),
+    /// The watch left; bytes that belong to what follows, and that it has not seen.
+    Left { from_client: Bytes, from_upstream: Bytes },
     /// It was idle while we drain.
     Drained,
 }
@@ -159,7 +159,7 @@ where
             })
             .await;
         }
-        Ended::Complete | Ended::Left(_) => {}
+        Ended::Complete | Ended::Left { .. } => {}
     }
     ended
 }
@@ -396,6 +396,9 @@ where
         if self.writing_failed.is_some() {
             return Poll::Ready(None);
         }
+        if self.left.is_some() {
+            return Poll::Pending;
+        }
         loop {
             match self.up.poll_flush(self.upstream, cx) {
                 Poll::Ready(Ok(())) => {}
@@ -453,6 +456,11 @@ where
             if let Err(error) = self.up.poll_write(self.upstream, cx, [&gather.written, rest]) {
                 return self.upstream_takes_no_more(error);
             }
+            if verdict == Verdict::Leave {
+                // Once the client has all that was said to it.
+                self.left = Some(Bytes::new());
+                return Poll::Pending;
+            }
         }
     }
 
@@ -475,7 +483,8 @@ where
                 Err(error) => return client_failed(&error),
             }
             if let Some(left) = self.left.take() {
-                return Poll::Ready(Some(Ended::Left(left)));
+                let from_client = std::mem::take(&mut self.up.first);
+                return Poll::Ready(Some(Ended::Left { from_client, from_upstream: left }));
             }
             if self.down.shut {
                 return Poll::Ready(None);
