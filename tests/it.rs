@@ -14,6 +14,7 @@ mod it {
     mod ends;
     mod events;
     mod export;
+    mod forward;
     mod genai;
     mod h2;
     mod hellos;

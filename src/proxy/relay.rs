@@ -383,7 +383,8 @@ where
             // A direction that was not at its end, only at the end of its turn, has nobody else to wake it.
             let turn_over = more_up || self.turn == 0;
             // What upstream has said may have set the client free. Where upstream takes nothing, its waker is what counts.
-            let takes_more = self.writing_failed.is_none() && self.up.is_flushed() && !self.up.shut;
+            let takes_more =
+                self.left.is_none() && self.writing_failed.is_none() && self.up.is_flushed() && !self.up.shut;
             let set_free = takes_more && (watch.is_due() || (!wanted_client && watch.wants_client()));
             if !turn_over && !set_free {
                 return Poll::Pending;
