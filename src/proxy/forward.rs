@@ -121,7 +121,7 @@ async fn requests(proxy: &Proxy, forward: &Forward, mut client: TcpStream) -> io
             Ok(Request { to, form: Form::Plain(plain) }) if to == request.to => Some(plain),
             _ => None,
         };
-        let first = Bytes::from([head, rest].concat());
+        let first = Bytes::from([head.as_slice(), &rest].concat());
         match Box::pin(plain::serve(proxy, &context, (&mut client, first), &mut upstream, admits)).await {
             Some(beyond) => said = beyond,
             None => return Ok(()),

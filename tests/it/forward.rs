@@ -95,9 +95,9 @@ fn what_follows_a_tunnel_or_an_upgrade_is_the_clients_own_affair() {
         (pod.origin("sum", &["7000"]), pod.origin("greet", &["7001"]), pod.origin("upgrade", &["7002"]));
     // Bytes right behind the head, then FIN: the server answers only then.
     let heard =
-        talk(&pod.agent, V4, format!("CONNECT one.test:7000 HTTP/1.1\r\n{AUTHORIZED}\r\n12345").as_bytes(), b"");
+        talk(&pod.agent, V4, format!("CONNECT one.test:7000 HTTP/1.1\r\n{AUTHORIZED}\r\n\u{1}\u{2}345").as_bytes(), b"");
     assert!(heard.starts_with("HTTP/1.1 200 Connection established\r\n\r\n"), "{heard}");
-    let direct = talk(&pod.bare, (WORLD_V4, 7000), b"12345", b"");
+    let direct = talk(&pod.bare, (WORLD_V4, 7000), b"\x01\x02345", b"");
     assert_eq!(heard.split_once("\r\n\r\n").unwrap().1, direct);
     // A server that speaks first.
     let heard =

@@ -58,7 +58,7 @@ pub(super) fn play_told(
             kind => vec![path(&python()), script("calls.py"), kind.to_owned()],
         })
         .collect();
-    let rows: Vec<_> = rows.iter().map(|row| named(row)).collect();
+    let rows: Vec<_> = rows.iter().copied().map(named).collect();
     let told = |internet: &Internet, words: &[String]| {
         let mut command = internet.ours(words);
         command.envs(variables.iter().map(|(name, value)| (name, value)));
