@@ -13,8 +13,8 @@ use super::tls_clients;
 
 #[test]
 fn python_clients_that_are_told_see_the_same_and_every_call_is_traced() {
-    let kinds = ["openai", "requests", "httpx", "boto3", "grpcio"];
-    let rows = ["openai", "requests", "httpx h1", "httpx h2", "boto3", "grpcio"];
+    let kinds = ["openai", "requests", "httpx", "grpcio"];
+    let rows = ["openai", "requests", "httpx h1", "httpx h2", "grpcio"];
     tls_clients::play_told("told-python", &kinds, &rows, &SETTINGS, &variables());
 }
 
@@ -84,7 +84,7 @@ for url in ('http://one.test/s1', 'http://two.test/s2', 'http://one.test/s3'): a
         assert_eq!(text(span, "url.full"), format!("http://{host}{path}"));
         assert_eq!((text(span, "server.address"), integer(span, "server.port")), (host, Some(80)));
         assert_eq!(text(span, "network.peer.address"), call["local"][0].as_str().unwrap());
-        assert_eq!((span.kind, text(span, "sidetrace.end")), (SpanKind::Client as i32, "complete"));
+        assert_eq!((span.kind, text(span, "sidetrace.end")), (SpanKind::Client as i32, ""));
     }
 }
 
@@ -94,21 +94,33 @@ fn what_follows_a_tunnel_or_an_upgrade_is_the_clients_own_affair() {
     let (_sum, _greet, _upgrade) =
         (pod.origin("sum", &["7000"]), pod.origin("greet", &["7001"]), pod.origin("upgrade", &["7002"]));
     // Bytes right behind the head, then FIN: the server answers only then.
-    let heard =
-        talk(&pod.agent, V4, format!("CONNECT one.test:7000 HTTP/1.1\r\n{AUTHORIZED}\r\n\u{1}\u{2}345").as_bytes(), b"");
+    let heard = talk(
+        &pod.agent,
+        V4,
+        format!("CONNECT one.test:7000 HTTP/1.1\r\n{AUTHORIZED}\r\n\u{1}\u{2}345").as_bytes(),
+        NOTHING,
+    );
     assert!(heard.starts_with("HTTP/1.1 200 Connection established\r\n\r\n"), "{heard}");
-    let direct = talk(&pod.bare, (WORLD_V4, 7000), b"\x01\x02345", b"");
+    let direct = talk(&pod.bare, (WORLD_V4, 7000), b"\x01\x02345", NOTHING);
     assert_eq!(heard.split_once("\r\n\r\n").unwrap().1, direct);
     // A server that speaks first.
-    let heard =
-        talk(&pod.agent, V6, format!("CONNECT {WORLD_V4}:7001 HTTP/1.0\r\n{AUTHORIZED}\r\n").as_bytes(), b"and back");
+    let heard = talk(
+        &pod.agent,
+        V6,
+        format!("CONNECT {WORLD_V4}:7001 HTTP/1.0\r\n{AUTHORIZED}\r\n").as_bytes(),
+        ("at your service", b"and back"),
+    );
     assert!(heard.contains("and back"), "{heard}");
     let asks = |target: &str, more: &str| {
         format!("GET {target} HTTP/1.1\r\nHost: one.test\r\nConnection: Upgrade\r\nUpgrade: echo\r\n{more}\r\n")
     };
-    let heard =
-        talk(&pod.agent, V4, asks("http://one.test:7002/", AUTHORIZED).as_bytes(), b"GET http://raw \xff bytes");
-    let direct = talk(&pod.bare, (WORLD_V4, 7002), asks("/", "").as_bytes(), b"GET http://raw \xff bytes");
+    let heard = talk(
+        &pod.agent,
+        V4,
+        asks("http://one.test:7002/", AUTHORIZED).as_bytes(),
+        ("hello", b"GET http://raw \xff bytes"),
+    );
+    let direct = talk(&pod.bare, (WORLD_V4, 7002), asks("/", "").as_bytes(), ("hello", b"GET http://raw \xff bytes"));
     assert_eq!(heard, direct);
     assert!(heard.contains("http://raw"), "{heard}");
     let spans = pod.finish();
@@ -180,7 +192,7 @@ fn what_is_refused_is_refused_with_a_word_and_counted() {
         }
     }
     for (request, status) in &rows {
-        let heard = talk(&pod.agent, V4, request.as_bytes(), b"");
+        let heard = talk(&pod.agent, V4, request.as_bytes(), NOTHING);
         assert!(heard.starts_with(&format!("HTTP/1.1 {status} ")), "{request}{heard}");
         assert!(heard.contains("\r\n\r\nSidetrace: ") && heard.ends_with('\n'), "{request}{heard}");
         assert_eq!(
@@ -191,8 +203,12 @@ fn what_is_refused_is_refused_with_a_word_and_counted() {
     }
     // One connection: asked, asked again, elsewhere, and well.
     let no = "CONNECT one.test:80 HTTP/1.1\r\n\r\n".to_owned();
-    let heard =
-        talk(&pod.agent, V4, [no.clone(), no, connect("meta.test:80"), absolute("one.test")].concat().as_bytes(), b"");
+    let heard = talk(
+        &pod.agent,
+        V4,
+        [no.clone(), no, connect("meta.test:80"), absolute("one.test")].concat().as_bytes(),
+        NOTHING,
+    );
     let statuses: Vec<_> =
         heard.match_indices("HTTP/1.1 ").map(|(at, found)| heard[at + found.len()..][..3].to_owned()).collect();
     assert_eq!(statuses, ["407", "407", "403", "200"], "{heard}");
@@ -241,8 +257,8 @@ fn only_the_pod_itself_can_connect_and_the_credential_is_nowhere() {
     let mut command = internet.ignorant(&["curl", "-sSf", "http://one.test/"].map(str::to_owned), "hosts");
     command.envs(variables());
     pod.run(command);
-    talk(&pod.agent, V4, format!("CONNECT one.test:22 HTTP/1.1\r\n{AUTHORIZED}\r\n").as_bytes(), b"");
-    talk(&pod.agent, V4, format!("nonsense {AUTHORIZED}\r\n\r\n").as_bytes(), b"");
+    talk(&pod.agent, V4, format!("CONNECT one.test:22 HTTP/1.1\r\n{AUTHORIZED}\r\n").as_bytes(), NOTHING);
+    talk(&pod.agent, V4, format!("nonsense {AUTHORIZED}\r\n\r\n").as_bytes(), NOTHING);
     let metrics = pod.agent.sh_ok("curl -sf http://127.0.0.1:15120/metrics");
     let mut config = Command::new(binary());
     config.arg("config").env_clear().envs([CREDENTIAL]);
@@ -270,7 +286,6 @@ fn it_stands_beside_a_redirect_and_does_not_loop() {
     pod.agent.sh_ok("iptables -t nat -I OUTPUT -p tcp -d 10.231.9.9 -j REDIRECT --to-ports 15107");
     let heard = pod.agent.enter(|| {
         let mut stream = TcpStream::connect("10.231.9.9:80").unwrap();
-        let _ = stream.write_all(format!("CONNECT one.test:80 HTTP/1.1\r\n{AUTHORIZED}\r\n").as_bytes());
         stream.set_read_timeout(Some(GUARD)).unwrap();
         stream.read(&mut [0; 1]).map_err(|error| error.kind())
     });
@@ -297,23 +312,22 @@ fn variables() -> Vec<(&'static str, String)> {
     proxy.iter().map(|variable| (variable.name, variable.value(PASSWORD, 15107))).collect()
 }
 
-/// Says `first`, waits for something unless nothing is to follow, says `then`, says FIN, and hears it out.
-fn talk(netns: &Netns, to: (&str, u16), first: &[u8], then: &[u8]) -> String {
-    let (to, first, then) = (SocketAddr::new(to.0.parse().unwrap(), to.1), first.to_vec(), then.to_vec());
+/// Says `first`; once it has heard what it waits for, says the rest; says FIN, and hears it out.
+fn talk(netns: &Netns, to: (&str, u16), first: &[u8], (heard_first, then): (&str, &[u8])) -> String {
+    let to = SocketAddr::new(to.0.parse().unwrap(), to.1);
+    let (first, heard_first, then) = (first.to_vec(), heard_first.to_owned(), then.to_vec());
     netns.enter(move || {
         let mut stream = TcpStream::connect(to).unwrap();
         stream.set_read_timeout(Some(GUARD)).unwrap();
         stream.write_all(&first).unwrap();
         let mut heard = vec![];
-        if !then.is_empty() {
-            let mut some = [0; 4096];
-            while !heard.windows(4).any(|four| four == b"\r\n\r\n") {
-                let length = stream.read(&mut some).unwrap();
-                assert!(length > 0, "{}", String::from_utf8_lossy(&heard));
-                heard.extend_from_slice(&some[..length]);
-            }
-            stream.write_all(&then).unwrap();
+        let mut some = [0; 4096];
+        while !String::from_utf8_lossy(&heard).contains(&heard_first) {
+            let length = stream.read(&mut some).unwrap();
+            assert!(length > 0, "{}", String::from_utf8_lossy(&heard));
+            heard.extend_from_slice(&some[..length]);
         }
+        stream.write_all(&then).unwrap();
         // Who was answered with a close may be closed already.
         let _ = stream.shutdown(Shutdown::Write);
         stream.read_to_end(&mut heard).unwrap();
@@ -321,6 +335,7 @@ fn talk(netns: &Netns, to: (&str, u16), first: &[u8], then: &[u8]) -> String {
     })
 }
 
+const NOTHING: (&str, &[u8]) = ("", b"");
 const V4: (&str, u16) = ("127.0.0.1", 15107);
 const V6: (&str, u16) = ("::1", 15107);
 const PASSWORD: &str = "0123456789abcdef-of-this-pod";
