@@ -226,3 +226,100 @@ impl<A: Fn(&[u8]) -> Option<Plain>> Watch for Requests<'_, A> {
 
 /// Of what the client says before its turn.
 const MOST_WAITING: usize = 64 * 1024;
+
+#[cfg(test)]
+mod tests {
+    use super::super::request::{self, Form};
+    use super::*;
+    use crate::budget::Budget;
+    use crate::proxy::http1::tests::context;
+
+    fn admits(head: &[u8]) -> Option<Plain> {
+        match request::read(head, b"c2VjcmV0").1.ok()? {
+            request::Request { to, form: Form::Plain(plain) } if to.host == "one" => Some(plain),
+            _ => None,
+        }
+    }
+
+    fn requests(context: &Context) -> Requests<'_, fn(&[u8]) -> Option<Plain>> {
+        Requests { http: Http1::new(context), context, admits, state: State::Head, held: Held::default() }
+    }
+
+    /// What goes on of these bytes, without our line; and whether the relay goes on.
+    fn say<A: Fn(&[u8]) -> Option<Plain>>(requests: &mut Requests<'_, A>, bytes: &[u8]) -> (String, Verdict) {
+        let (mut gone, mut verdict) = (Vec::new(), Verdict::Go);
+        for piece in [bytes, b"".as_slice()] {
+            let mut out = Gather::default();
+            if verdict == Verdict::Go {
+                verdict = if piece.is_empty() { requests.resume(&mut out) } else { requests.up(piece, &mut out) };
+            }
+            gone.extend(out.into_bytes(piece));
+        }
+        let lines = gone.split_inclusive(|byte| *byte == b'\n').filter(|line| !line.starts_with(b"traceparent: "));
+        (String::from_utf8(lines.flatten().copied().collect()).unwrap(), verdict)
+    }
+
+    fn answer<A: Fn(&[u8]) -> Option<Plain>>(requests: &mut Requests<'_, A>, answer: &str) {
+        requests.down(answer.as_bytes(), &mut Gather::default());
+    }
+
+    #[test]
+    fn however_it_is_cut_the_same_goes_on_without_the_credential_and_what_is_for_others_waits() {
+        let ours = "Proxy-Authorization: Basic c2VjcmV0\r\n";
+        let elsewhere = format!("GET http://two/ HTTP/1.1\r\n{ours}\r\nand more");
+        let said = format!(
+            "GET http://one/a HTTP/1.1\r\n{ours}\r\n\r\nPOST http://one HTTP/1.1\r\nA: b\r\nTransfer-Encoding: chunked\r\n\
+             {ours}\r\n5\r\nGET h\r\n0\r\n\r\n{elsewhere}"
+        );
+        let expected = "GET /a HTTP/1.1\r\n\r\nPOST / HTTP/1.1\r\nA: b\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nGET h\r\n0\r\n\r\n";
+        let context = context(Budget::unlimited());
+        for cut in 0..=said.len() {
+            let mut requests = requests(&context);
+            let (first, second) = said.as_bytes().split_at(cut);
+            let gone = [say(&mut requests, first), say(&mut requests, second)];
+            assert_eq!(gone.each_ref().map(|(gone, _)| gone.as_str()).concat(), expected, "{cut}");
+            assert!(gone.iter().all(|(_, verdict)| *verdict == Verdict::Go), "{cut}");
+            answer(&mut requests, "HTTP/1.1 204 No\r\n\r\n");
+            assert!(!requests.is_due() && !requests.is_idle(), "{cut}");
+            answer(&mut requests, "HTTP/1.1 204 No\r\n\r\n");
+            assert!(requests.is_due());
+            assert_eq!(say(&mut requests, b""), (String::new(), Verdict::Leave), "{cut}");
+            assert_eq!(requests.held.take(), elsewhere.as_bytes(), "{cut}");
+        }
+        // The client ends in the middle: what has gone is what would have gone, and no half head behind it.
+        for end in 0..said.len() {
+            let mut requests = requests(&context);
+            let (gone, _) = say(&mut requests, &said.as_bytes()[..end]);
+            let mut out = Gather::default();
+            requests.client_finished(&mut out);
+            let gone = gone + &String::from_utf8(out.into_bytes(&[])).unwrap();
+            assert!(expected.starts_with(&gone) && !gone.contains("roxy"), "{end}: {gone}");
+        }
+    }
+
+    #[test]
+    fn what_comes_behind_a_request_for_another_protocol_waits_for_the_answer() {
+        let ours = "Proxy-Authorization: Basic c2VjcmV0\r\n";
+        let asks = format!("GET http://one/ HTTP/1.1\r\nConnection: Upgrade\r\nUpgrade: x\r\n{ours}\r\n");
+        let next = format!("GET http://one/next HTTP/1.1\r\n{ours}\r\n");
+        let context = context(Budget::unlimited());
+        for (status, goes) in [("101 Yes", next.as_str()), ("204 No", "GET /next HTTP/1.1\r\n\r\n")] {
+            let mut requests = requests(&context);
+            let (gone, verdict) = say(&mut requests, format!("{asks}{next}").as_bytes());
+            assert_eq!((gone.matches("GET").count(), verdict), (1, Verdict::Go), "{gone}");
+            answer(&mut requests, &format!("HTTP/1.1 {status}\r\n\r\n"));
+            assert!(requests.is_due());
+            assert_eq!(say(&mut requests, b"").0, goes);
+        }
+    }
+
+    #[test]
+    fn nothing_goes_on_behind_an_answer_that_cannot_be_read() {
+        let context = context(Budget::unlimited());
+        let mut requests = requests(&context);
+        let next = b"GET http://one/ HTTP/1.1\r\nProxy-Authorization: Basic c2VjcmV0\r\n\r\n";
+        say(&mut requests, next);
+        answer(&mut requests, "ICY 200 OK\r\n\r\n");
+        assert_eq!(say(&mut requests, next), (String::new(), Verdict::Refuse));
+    }
+}
