@@ -234,6 +234,8 @@ mod tests {
     use crate::budget::Budget;
     use crate::proxy::http1::tests::context;
 
+    type Admits = fn(&[u8]) -> Option<Plain>;
+
     fn admits(head: &[u8]) -> Option<Plain> {
         match request::read(head, b"c2VjcmV0").1.ok()? {
             request::Request { to, form: Form::Plain(plain) } if to.host == "one" => Some(plain),
@@ -241,12 +243,12 @@ mod tests {
         }
     }
 
-    fn requests(context: &Context) -> Requests<'_, fn(&[u8]) -> Option<Plain>> {
+    fn requests(context: &Context) -> Requests<'_, Admits> {
         Requests { http: Http1::new(context), context, admits, state: State::Head, held: Held::default() }
     }
 
     /// What goes on of these bytes, without our line; and whether the relay goes on.
-    fn say<A: Fn(&[u8]) -> Option<Plain>>(requests: &mut Requests<'_, A>, bytes: &[u8]) -> (String, Verdict) {
+    fn say(requests: &mut Requests<'_, Admits>, bytes: &[u8]) -> (String, Verdict) {
         let (mut gone, mut verdict) = (Vec::new(), Verdict::Go);
         for piece in [bytes, b"".as_slice()] {
             let mut out = Gather::default();
@@ -259,7 +261,7 @@ mod tests {
         (String::from_utf8(lines.flatten().copied().collect()).unwrap(), verdict)
     }
 
-    fn answer<A: Fn(&[u8]) -> Option<Plain>>(requests: &mut Requests<'_, A>, answer: &str) {
+    fn answer(requests: &mut Requests<'_, Admits>, answer: &str) {
         requests.down(answer.as_bytes(), &mut Gather::default());
     }
 
