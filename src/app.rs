@@ -28,6 +28,7 @@ use crate::exporters::otlp::Otlp;
 use crate::net::{self, Connector, Direction, LoopGuard};
 use crate::pipeline::{CallMetrics, Events, EventsBackend, Limits, Pipeline, Reporter};
 use crate::policy::{Policies, Policy};
+use crate::proxy::forward::{self, Forward};
 use crate::proxy::{self, Proxy};
 use crate::reload::Reload;
 use crate::stack::Settings;
@@ -109,7 +110,14 @@ async fn data_plane(
     let mut listeners = Vec::new();
     for (direction, setting, port) in redirected {
         let found = net::listen_redirected(direction, port).map_err(|error| named(setting, port, &error))?;
-        listeners.extend(found.into_iter().map(|listener| (direction, listener)));
+        listeners.extend(found.into_iter().map(|listener| (Way::Redirected(direction), listener)));
+    }
+    if let Some(forward) = &config.forward {
+        let found = net::listen_loopback(forward.port);
+        let found = found.map_err(|error| named("SIDETRACE_FORWARD_PORT", forward.port, &error))?;
+        let (ports, own_ports) = (forward.destination_ports.clone(), config.own_ports.clone());
+        let way = Way::Asked(Arc::new(Forward::new(&forward.credential, ports, own_ports)));
+        listeners.extend(found.into_iter().map(|listener| (way.clone(), listener)));
     }
     let policies = &proxy.settings.policies;
     let (file, intercepts) = (config.rules_file.clone(), interception.is_some());
@@ -124,9 +132,7 @@ async fn data_plane(
     let connections = TaskTracker::new();
     let accepting: Vec<_> = listeners
         .into_iter()
-        .map(|(direction, listener)| {
-            tokio::spawn(accept(direction, listener, proxy.clone(), connections.clone(), abort.clone()))
-        })
+        .map(|(way, listener)| tokio::spawn(accept(way, listener, proxy.clone(), connections.clone(), abort.clone())))
         .collect();
     operators.health.set_ready(true);
     info!(
@@ -134,6 +140,7 @@ async fn data_plane(
         outbound = config.outbound_port,
         inbound = config.inbound_port,
         health = config.health_port,
+        forward = config.forward.as_ref().map(|forward| forward.port),
         workers = config.workers,
         export = config.export.as_ref().and_then(|export| export.endpoint.authority()).map(|to| to.as_str()),
         "ready"
@@ -170,14 +177,17 @@ async fn data_plane(
     Ok(())
 }
 
+/// How connections come to us.
+#[derive(Clone)]
+enum Way {
+    /// By the redirect.
+    Redirected(Direction),
+    /// Because the client has asked.
+    Asked(Arc<Forward>),
+}
+
 /// Accepts until the drain begins. A connection's task ends with the connection, or with `abort`.
-async fn accept(
-    direction: Direction,
-    listener: TcpListener,
-    proxy: Proxy,
-    connections: TaskTracker,
-    abort: CancellationToken,
-) {
+async fn accept(way: Way, listener: TcpListener, proxy: Proxy, connections: TaskTracker, abort: CancellationToken) {
     let proxy = Arc::new(proxy);
     loop {
         let accepted = tokio::select! {
@@ -187,9 +197,16 @@ async fn accept(
         };
         match accepted {
             Ok((client, peer)) => {
-                let (proxy, abort) = (proxy.clone(), abort.clone());
+                let (proxy, way, abort) = (proxy.clone(), way.clone(), abort.clone());
                 connections.spawn(async move {
-                    abort.run_until_cancelled(proxy::serve(&proxy, direction, client, peer)).await;
+                    match &way {
+                        Way::Redirected(direction) => {
+                            abort.run_until_cancelled(proxy::serve(&proxy, *direction, client, peer)).await;
+                        }
+                        Way::Asked(forward) => {
+                            abort.run_until_cancelled(forward::serve(&proxy, forward, client, peer)).await;
+                        }
+                    }
                 });
             }
             // The client that gave up before it was accepted.

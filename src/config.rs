@@ -4,6 +4,7 @@
 pub mod assembly;
 pub mod rules;
 
+use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -21,6 +22,8 @@ pub struct Config {
     pub outbound_port: u16,
     /// The port that inbound traffic is redirected to.
     pub inbound_port: u16,
+    /// The forward proxy, if there is one.
+    pub forward: Option<Forward>,
     /// Health and Prometheus, on every address of the pod.
     pub health_port: u16,
     /// Where the admin socket is, if there is one.
@@ -78,6 +81,24 @@ pub struct Log {
     pub filter: String,
     /// JSON lines instead of text.
     pub json: bool,
+}
+
+/// The explicit proxy, on loopback.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Forward {
+    /// Its port.
+    pub port: u16,
+    /// The password of the user `sidetrace`.
+    pub credential: String,
+    /// The ports that may be asked for.
+    pub destination_ports: Vec<RangeInclusive<u16>>,
+}
+
+impl std::fmt::Debug for Forward {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { port, destination_ports, .. } = self;
+        f.debug_struct("Forward").field("port", port).field("ports", destination_ports).finish_non_exhaustive()
+    }
 }
 
 /// Whether and how TLS is intercepted.

@@ -28,7 +28,8 @@ pub struct Target {
     pub direction: Direction,
     /// Where the client wanted to go before it was redirected.
     pub original: SocketAddr,
-    /// Its host as text, shared by all spans of the connection: the IP address; inside a tunnel the name asked for.
+    /// Its host as text, shared by all spans of the connection: the IP address; the name asked for inside a tunnel, and of
+    /// the forward proxy.
     pub address: Arc<str>,
     /// The far side's socket: upstream's, or the client's of an inbound connection.
     pub peer: SocketAddr,
@@ -66,6 +67,12 @@ impl Target {
         let (peer, peer_address, port) = (original, address.clone(), original.port());
         let (tunnel, uid, tls) = (false, None, None);
         Self { direction: Direction::Outbound, original, address, peer, peer_address, port, tunnel, uid, tls }
+    }
+
+    /// The target of an outbound connection that the forward proxy was asked for by this name: in all else it is as if it had
+    /// been redirected.
+    pub fn asked(name: &str, resolved: SocketAddr) -> Self {
+        Self { address: name.into(), ..Self::outbound(resolved) }
     }
 
     /// The target of an inbound connection from `client`.
@@ -134,10 +141,18 @@ impl Abort for TcpStream {
 /// Listens on one port where redirected connections arrive: IPv4 always, IPv6 where the host has it. What leaves the pod is
 /// redirected to loopback, where nobody from outside can come; what comes in, to the address that it came in on.
 pub fn listen_redirected(direction: Direction, port: u16) -> io::Result<Vec<TcpListener>> {
-    let (v4, v6) = match direction {
-        Direction::Outbound => (Ipv4Addr::LOCALHOST, Ipv6Addr::LOCALHOST),
-        Direction::Inbound => (Ipv4Addr::UNSPECIFIED, Ipv6Addr::UNSPECIFIED),
-    };
+    match direction {
+        Direction::Outbound => listen_loopback(port),
+        Direction::Inbound => listen_both(Ipv4Addr::UNSPECIFIED, Ipv6Addr::UNSPECIFIED, port),
+    }
+}
+
+/// Listens on one port of loopback: IPv4 always, IPv6 where the host has it.
+pub fn listen_loopback(port: u16) -> io::Result<Vec<TcpListener>> {
+    listen_both(Ipv4Addr::LOCALHOST, Ipv6Addr::LOCALHOST, port)
+}
+
+fn listen_both(v4: Ipv4Addr, v6: Ipv6Addr, port: u16) -> io::Result<Vec<TcpListener>> {
     let first = listen((v4, port).into(), true)?;
     let port = first.local_addr()?.port();
     let mut listeners = vec![first];
@@ -255,10 +270,12 @@ impl LoopGuard {
         if self.own_ports.contains(&original.port()) && is_local(original.ip()) {
             return Err(Loop::OwnPort);
         }
-        if self.lock().contains(&(client, original)) {
-            return Err(Loop::OwnConnection);
-        }
-        Ok(())
+        if self.is_own(client, original) { Err(Loop::OwnConnection) } else { Ok(()) }
+    }
+
+    /// Whether a connection from `client` to `destination` is one of ours.
+    pub fn is_own(&self, client: SocketAddr, destination: SocketAddr) -> bool {
+        self.lock().contains(&(client, destination))
     }
 
     /// Remembers a connection of ours until the guard drops. Both ends: the agent may use the same local address towards

@@ -1,5 +1,8 @@
 //! One connection, first byte to last: original destination -> connect upstream -> detect -> HTTP, or pass through.
+//! [`forward`] is the other way in, for connections that no redirect brings.
 
+pub mod forward;
+mod held;
 mod hold;
 mod http1;
 mod http2;
@@ -27,7 +30,7 @@ use self::intercept::Inside;
 use crate::check;
 use crate::detect::client_hello::ClientHello;
 use crate::detect::{self, Protocol, Reason};
-use crate::net::{self, Abort, Connector, Direction, Loop, LoopGuard, Target};
+use crate::net::{self, Abort, Connector, Direction, Loop, LoopGuard, OwnConnection, Target};
 use crate::stack::{Context, Settings};
 use crate::telemetry::Metrics;
 use crate::tls::Interceptor;
@@ -78,7 +81,7 @@ pub async fn serve(proxy: &Proxy, direction: Direction, client: TcpStream, peer:
     let policy = proxy.settings.policies.load();
     let target = match direction {
         Direction::Outbound => {
-            let uid = if policy.names_uids() { client_uid(proxy, peer, original) } else { None };
+            let uid = policy.names_uids().then(|| client_uid(proxy, peer, original)).flatten();
             Target { uid, ..Target::outbound(original) }
         }
         // Redirected from another address than ours, it was never meant for this pod.
@@ -91,12 +94,12 @@ pub async fn serve(proxy: &Proxy, direction: Direction, client: TcpStream, peer:
     let workload = policy.workload(direction, target.uid, original.port()).cloned();
     drop(policy);
     let context = Context { target: Arc::new(target), workload, settings: proxy.settings.clone() };
-    if let Err(error) = forward(proxy, client, context).await {
+    if let Err(error) = redirected(proxy, client, context).await {
         debug!(%original, %error, "connection ended");
     }
 }
 
-async fn forward(proxy: &Proxy, client: TcpStream, mut context: Context) -> io::Result<()> {
+async fn redirected(proxy: &Proxy, client: TcpStream, context: Context) -> io::Result<()> {
     let original = context.target.original;
     client.set_nodelay(true)?;
     net::keep_alive(&socket2::SockRef::from(&client))?;
@@ -120,7 +123,18 @@ async fn forward(proxy: &Proxy, client: TcpStream, mut context: Context) -> io::
             return Err(error);
         }
     };
-    let outcome = converse(proxy, &mut context, begun, (client, upstream), Read::default(), None).await?;
+    talk(proxy, context, begun, (client, upstream, own), Read::default()).await
+}
+
+/// A client and its upstream, from the first bytes that they have for each other; `read` are those that have come already.
+async fn talk(
+    proxy: &Proxy,
+    mut context: Context,
+    begun: SystemTime,
+    (client, upstream, own): (TcpStream, TcpStream, Option<OwnConnection>),
+    read: Read,
+) -> io::Result<()> {
+    let outcome = converse(proxy, &mut context, begun, (client, upstream), read, None).await?;
     if let Outcome::Tls(found) = outcome {
         proxy.metrics.detected.inc("tls");
         return Box::pin(intercept::serve(proxy, &context, begun, own, *found)).await;

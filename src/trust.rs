@@ -5,6 +5,7 @@
 
 mod hashed;
 mod java;
+mod proxy;
 mod variables;
 
 use std::collections::HashSet;
@@ -18,6 +19,7 @@ use base64::engine::general_purpose::STANDARD;
 use tokio_rustls::rustls::pki_types::CertificateDer;
 use tracing::warn;
 
+pub use self::proxy::{PROXY_VARIABLES, ProxyValue, ProxyVariable};
 pub use self::variables::{Effect, File, Merge, VARIABLES, Variable, variables};
 
 /// The authorities that this machine trusts without us.

@@ -14,14 +14,15 @@ mod it {
     mod ends;
     mod events;
     mod export;
+    mod forward;
     mod genai;
     mod h2;
     mod hellos;
     mod hostile;
     mod inbound;
     mod life;
-    mod manifests;
     mod machine;
+    mod manifests;
     mod mesh;
     mod metrics;
     mod policy;

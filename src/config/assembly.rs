@@ -6,6 +6,7 @@
 
 mod export;
 mod file;
+mod forward;
 mod genai;
 mod inherited;
 mod metrics;
@@ -128,6 +129,7 @@ pub fn assemble(
     let outbound_port = reader.own("SIDETRACE_OUTBOUND_PORT", 15101, "a port number", parse_port);
     let inbound_port = reader.own("SIDETRACE_INBOUND_PORT", 15106, "a port number", parse_port);
     let health_port = reader.health_port();
+    let (forward_port, forward) = reader.forward();
     let uid = reader.own("SIDETRACE_UID", 15100, "a user id", parse);
     let mark = reader.own("SIDETRACE_MARK", Shown(None), "a number from 1 to 4294967295", |text| {
         parse_mark(text).map(|mark| Shown(Some(mark)))
@@ -154,17 +156,18 @@ pub fn assemble(
     let accepted = "a number of bytes of at least 1Mi, for example 64Mi";
     let memory_limit = reader
         .own("SIDETRACE_MEMORY_LIMIT", Shown(None), accepted, |text| parse_bytes(text).map(|bytes| Shown(Some(bytes))));
-    let ports = [
+    let mut ports = vec![
         ("SIDETRACE_OUTBOUND_PORT", outbound_port),
         ("SIDETRACE_INBOUND_PORT", inbound_port),
         ("SIDETRACE_HEALTH_PORT", health_port),
     ];
-    for (index, (name, port)) in ports.into_iter().enumerate() {
-        if let Some((taken, _)) = ports.iter().take(index).find(|(_, other)| *other == port) {
+    ports.extend(forward.as_ref().map(|forward| ("SIDETRACE_FORWARD_PORT", forward.port)));
+    for (index, (name, port)) in ports.iter().enumerate() {
+        if let Some((taken, _)) = ports.iter().take(index).find(|(_, other)| other == port) {
             reader.problems.push(format!("{name}: {port} is {taken} too"));
         }
     }
-    let own_ports = vec![outbound_port, inbound_port, health_port, 15100, 15107];
+    let own_ports = vec![outbound_port, inbound_port, health_port, 15100, forward_port];
     let enabled = !reader.otel(&["OTEL_SDK_DISABLED"], false, "true or false", parse_bool);
     let export = reader.traces_export(&own_ports).filter(|_| enabled);
     let metrics_export = reader.metrics_export(&own_ports).filter(|_| enabled);
@@ -184,6 +187,7 @@ pub fn assemble(
         outbound_port,
         inbound_port,
         health_port,
+        forward,
         admin_socket: admin_socket.0.map(PathBuf::from),
         quit_endpoint,
         memory_limit: memory_limit.0,
@@ -448,12 +452,15 @@ const MAX_PATH: usize = 4095;
 const ABSOLUTE: &str = "an absolute path without \"..\"";
 /// Read by `iptables/init.sh`, which may share the environment of `sidetrace check`.
 const REDIRECT: &str = "SIDETRACE_REDIRECT_";
-const OWN: [&str; 32] = [
+const OWN: [&str; 35] = [
     "SIDETRACE_CONFIG",
     "SIDETRACE_GENAI_METRICS",
     "SIDETRACE_OUTBOUND_PORT",
     "SIDETRACE_INBOUND_PORT",
     "SIDETRACE_HEALTH_PORT",
+    "SIDETRACE_FORWARD_CREDENTIAL",
+    "SIDETRACE_FORWARD_PORT",
+    "SIDETRACE_FORWARD_DESTINATION_PORTS",
     "SIDETRACE_ADMIN_SOCKET",
     "SIDETRACE_QUIT_ENDPOINT",
     "SIDETRACE_MEMORY_LIMIT",

@@ -5,7 +5,6 @@
 //! go on without waiting. What cannot be read any more is passed on unread, and the rest of the connection with it.
 
 mod filter;
-mod held;
 mod hold;
 #[cfg(test)]
 pub(super) mod tests;
@@ -20,8 +19,8 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use self::filter::{Filtering, chunked_head, filtered};
-use self::held::Held;
 use self::hold::Holding;
+use super::held::Held;
 use super::hold::{Released, may_filter, may_rewrite, rewrite};
 use super::relay::{Ended, Gather, Verdict, Watch, relay};
 use crate::budget::Use;
@@ -45,27 +44,12 @@ where
     U: AsyncRead + AsyncWrite + Abort + Unpin,
 {
     let mut http = Http1::new(context);
-    match relay(client, upstream, &mut http, &context.settings.metrics, drain).await {
-        Ended::Left(from_upstream) => {
-            return http.tunnel.take().map(|tunnel| Tunnel { from_upstream, ..tunnel });
-        }
-        Ended::Upstream(error) => http.upstream_failed(stack::io_error_type(&error)),
-        Ended::Refused => {
-            if let Some(why) = http.refused {
-                context.refuse(why);
-            }
-        }
-        // What is under way is cancelled by its drop.
-        Ended::Client | Ended::Complete | Ended::Drained => {}
-    }
-    if let Some(rest) = http.rest.take() {
-        rest.conclude(End::Complete);
-    }
-    None
+    let ended = relay(client, upstream, &mut http, &context.settings.metrics, drain).await;
+    http.conclude(ended)
 }
 
 /// Both directions of one connection.
-struct Http1<'a> {
+pub(super) struct Http1<'a> {
     context: &'a Context,
     policy: Reader,
     up: Up,
@@ -83,6 +67,8 @@ struct Http1<'a> {
     /// Why the connection was refused.
     refused: Option<&'static str>,
     tunnel: Option<Tunnel>,
+    /// Another protocol was accepted.
+    upgraded: bool,
     // Reused from head to head, given back when nothing is under way.
     fields: Vec<Field>,
 }
@@ -154,7 +140,7 @@ enum DownState {
 }
 
 impl<'a> Http1<'a> {
-    fn new(context: &'a Context) -> Self {
+    pub(super) fn new(context: &'a Context) -> Self {
         Self {
             context,
             policy: context.settings.policies.reader(),
@@ -176,8 +162,45 @@ impl<'a> Http1<'a> {
             rest: None,
             refused: None,
             tunnel: None,
+            upgraded: false,
             fields: Vec::new(),
         }
+    }
+
+    /// What is left to record behind the relay's end, and the tunnel that it was left for.
+    pub(super) fn conclude(&mut self, ended: Ended) -> Option<Tunnel> {
+        match ended {
+            Ended::Left { from_upstream, .. } => {
+                return self.tunnel.take().map(|tunnel| Tunnel { from_upstream, ..tunnel });
+            }
+            Ended::Upstream(error) => self.upstream_failed(stack::io_error_type(&error)),
+            Ended::Refused => {
+                if let Some(why) = self.refused {
+                    self.context.refuse(why);
+                }
+            }
+            // What is under way is cancelled by its drop.
+            Ended::Client | Ended::Complete | Ended::Drained => {}
+        }
+        if let Some(rest) = self.rest.take() {
+            rest.conclude(End::Complete);
+        }
+        None
+    }
+
+    /// Whether upstream is still to say what follows a request that may change the protocol.
+    pub(super) fn is_undecided(&self) -> bool {
+        matches!(self.up.state, UpState::Undecided)
+    }
+
+    /// Whether the client's bytes are passed through unread.
+    pub(super) fn is_unread(&self) -> bool {
+        matches!(self.up.state, UpState::Unread)
+    }
+
+    /// Whether that is because upstream has accepted another protocol.
+    pub(super) fn is_upgraded(&self) -> bool {
+        self.upgraded
     }
 
     /// Upstream's side has failed: every call under way with it, unless the client had given up before.
@@ -364,7 +387,8 @@ impl<'a> Http1<'a> {
         self.up.state = if std::mem::take(&mut self.up.decides) { UpState::Undecided } else { UpState::Head };
     }
 
-    fn refuse(&mut self, fault: Fault) -> Verdict {
+    /// Nothing more may pass.
+    pub(super) fn refuse(&mut self, fault: Fault) -> Verdict {
         self.refused = Some(match fault {
             Fault::Ambiguous(why) => why,
             Fault::Unreadable => UNREADABLE_REQUEST,
@@ -542,6 +566,7 @@ impl<'a> Http1<'a> {
                 self.tunnel = Some(Tunnel { authority, from_upstream: Bytes::new() });
                 return (true, None);
             }
+            self.upgraded = true;
             self.all_unread(UPGRADED);
             return (false, None);
         }
@@ -821,7 +846,7 @@ fn split_target<'t>(
 }
 
 /// Upgrade counts only beside `Connection: upgrade` (RFC 9110, section 7.8), and not in HTTP/1.0.
-fn asks_for_upgrade(line: &RequestLine<'_>, head: &Head<'_>) -> bool {
+pub(super) fn asks_for_upgrade(line: &RequestLine<'_>, head: &Head<'_>) -> bool {
     line.version == Version::HTTP_11 && head.value("upgrade").is_some()
 }
 
@@ -835,7 +860,7 @@ const TOO_LONG: &str = "too_long";
 /// There is no memory to hold a head until it is whole.
 const NO_BUDGET: &str = "no_budget";
 /// A head that is longer is passed through unread.
-const MAX_HEAD: usize = 2 * 1024 * 1024;
+pub(super) const MAX_HEAD: usize = 2 * 1024 * 1024;
 /// Requests that wait for their answers; the client is not read beyond.
 const MAX_PIPELINED: usize = 256;
 const FEW_FIELDS: usize = 64;

@@ -51,7 +51,7 @@ pub(super) async fn pass<C, U>(
         Ended::Upstream(error) => {
             span.conclude_with(End::Broken, |span| span.fail(stack::io_error_type(&error)));
         }
-        Ended::Complete | Ended::Refused | Ended::Left(_) | Ended::Drained => span.conclude(End::Complete),
+        Ended::Complete | Ended::Refused | Ended::Left { .. } | Ended::Drained => span.conclude(End::Complete),
     }
 }
 

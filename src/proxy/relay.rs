@@ -90,8 +90,8 @@ pub(super) enum Ended {
     Upstream(io::Error),
     /// The watch refused it.
     Refused,
-    /// The watch left; bytes of upstream's that belong to what follows.
-    Left(Bytes),
+    /// The watch left; bytes that belong to what follows, and that it has not seen.
+    Left { from_client: Bytes, from_upstream: Bytes },
     /// It was idle while we drain.
     Drained,
 }
@@ -159,7 +159,7 @@ where
             })
             .await;
         }
-        Ended::Complete | Ended::Left(_) => {}
+        Ended::Complete | Ended::Left { .. } => {}
     }
     ended
 }
@@ -383,7 +383,8 @@ where
             // A direction that was not at its end, only at the end of its turn, has nobody else to wake it.
             let turn_over = more_up || self.turn == 0;
             // What upstream has said may have set the client free. Where upstream takes nothing, its waker is what counts.
-            let takes_more = self.writing_failed.is_none() && self.up.is_flushed() && !self.up.shut;
+            let takes_more =
+                self.left.is_none() && self.writing_failed.is_none() && self.up.is_flushed() && !self.up.shut;
             let set_free = takes_more && (watch.is_due() || (!wanted_client && watch.wants_client()));
             if !turn_over && !set_free {
                 return Poll::Pending;
@@ -395,6 +396,9 @@ where
     fn poll_up(&mut self, cx: &mut Context<'_>, scratch: &mut Scratch, watch: &mut impl Watch) -> Poll<Option<Ended>> {
         if self.writing_failed.is_some() {
             return Poll::Ready(None);
+        }
+        if self.left.is_some() {
+            return Poll::Pending;
         }
         loop {
             match self.up.poll_flush(self.upstream, cx) {
@@ -453,6 +457,11 @@ where
             if let Err(error) = self.up.poll_write(self.upstream, cx, [&gather.written, rest]) {
                 return self.upstream_takes_no_more(error);
             }
+            if verdict == Verdict::Leave {
+                // Once the client has all that was said to it.
+                self.left = Some(Bytes::new());
+                return Poll::Pending;
+            }
         }
     }
 
@@ -475,7 +484,8 @@ where
                 Err(error) => return client_failed(&error),
             }
             if let Some(left) = self.left.take() {
-                return Poll::Ready(Some(Ended::Left(left)));
+                let from_client = std::mem::take(&mut self.up.first);
+                return Poll::Ready(Some(Ended::Left { from_client, from_upstream: left }));
             }
             if self.down.shut {
                 return Poll::Ready(None);

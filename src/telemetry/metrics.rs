@@ -118,8 +118,12 @@ impl CallDurations {
 /// Every counter of this process.
 #[derive(Debug)]
 pub struct Metrics {
-    /// Connections accepted on the outbound port.
+    /// Redirected connections accepted.
     pub connections: Counter,
+    /// Connections accepted on the forward proxy's port.
+    pub forward_connections: Counter,
+    /// Requests that the forward proxy has refused, by why.
+    pub forward_refused: Counters<7>,
     /// Connections open now.
     pub connections_open: Gauge,
     /// Connections whose original destination is unknown: not redirected, for example a port probe.
@@ -186,6 +190,16 @@ impl Default for Metrics {
     fn default() -> Self {
         Self {
             connections: Counter::default(),
+            forward_connections: Counter::default(),
+            forward_refused: Counters::new([
+                "malformed",
+                "no_credential",
+                "wrong_credential",
+                "forbidden",
+                "no_such_name",
+                "unreachable",
+                "timeout",
+            ]),
             connections_open: Gauge::default(),
             not_redirected: Counter::default(),
             loops: Counter::default(),
@@ -308,6 +322,10 @@ impl Metrics {
     fn expose_connections(&self, text: &mut Exposition) {
         let count = |counter: &Counter| counter.value();
         text.counter("sidetrace_connections_total", "Redirected connections accepted.", count(&self.connections));
+        let help = "Connections accepted on the forward proxy's port.";
+        text.counter("sidetrace_forward_connections_total", help, count(&self.forward_connections));
+        let help = "Requests refused by the forward proxy. no_credential is also the first try of clients that wait to be asked.";
+        text.counters("sidetrace_forward_refused_total", help, "reason", self.forward_refused.values());
         text.gauge("sidetrace_connections_open", "Connections open now.", self.connections_open.value());
         let help = "Connections without an original destination, closed.";
         text.counter("sidetrace_connections_not_redirected_total", help, count(&self.not_redirected));

@@ -43,19 +43,59 @@ fn curl_and_git_see_the_same_through_interception_and_every_call_is_traced() {
     play("shell", &clients, &["curl h1", "curl h2", "git"].map(named));
 }
 
+/// The same where nothing is redirected: clients are told by these variables.
+pub(super) fn play_told(
+    name: &str,
+    kinds: &[&str],
+    rows: &[&'static str],
+    settings: &[(&str, &str)],
+    variables: &[(&str, String)],
+) {
+    let clients: Vec<_> = kinds
+        .iter()
+        .map(|kind| match *kind {
+            "shell" => vec!["sh".to_owned(), script("calls.sh"), "HOME".into()],
+            kind => vec![path(&python()), script("calls.py"), kind.to_owned()],
+        })
+        .collect();
+    let rows: Vec<_> = rows.iter().copied().map(named).collect();
+    let told = |internet: &Internet, words: &[String]| {
+        let mut command = internet.ours(words);
+        command.envs(variables.iter().map(|(name, value)| (name, value)));
+        command
+    };
+    play_with(name, &clients, &rows, settings, Pod::start_sidecar_among, told);
+}
+
 /// Plays all clients at once, without us and then with us, compares the rows, and holds each call against its span.
 fn play(name: &str, clients: &[Vec<String>], rows: &[Row]) {
-    let mut pod = Pod::without_sidecar(&[]);
+    let start = |pod: &mut Pod, _: &Internet| {
+        pod.redirect(&[]);
+        pod.start_sidecar();
+    };
+    play_with(name, clients, rows, &[], start, Internet::ours);
+}
+
+fn play_with(
+    name: &str,
+    clients: &[Vec<String>],
+    rows: &[Row],
+    settings: &[(&str, &str)],
+    start: impl Fn(&mut Pod, &Internet),
+    ours: impl Fn(&Internet, &[String]) -> Command,
+) {
+    let mut pod = Pod::without_sidecar(settings);
     let mut internet = Internet::new(name);
     internet.settle(&pod.world, &NAMES);
     internet.sh(REPOSITORY);
     for (setting, value) in internet.settings() {
         pod.set(setting, &value);
     }
-    pod.redirect(&[]);
+    // Of what it hears on the way to its server curl would show nothing without a proxy.
+    internet.write("home/.curlrc", "suppress-connect-headers\n");
     let (bare, _) = play_in(&pod.world, &pod.bare, &internet, clients, Internet::bare);
-    pod.start_sidecar();
-    let (ours, calls) = play_in(&pod.world, &pod.agent, &internet, clients, Internet::ours);
+    start(&mut pod, &internet);
+    let (ours, calls) = play_in(&pod.world, &pod.agent, &internet, clients, ours);
     let mut failures = seen::compare(rows, &bare, &ours);
     let spans = pod.finish();
     failures.extend(calls.iter().filter_map(|call| judge(call, &spans).err()));

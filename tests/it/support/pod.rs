@@ -10,7 +10,7 @@ use std::sync::OnceLock;
 use nix::sys::signal::Signal;
 use opentelemetry_proto::tonic::trace::v1::Span;
 
-use super::{Collector, Netns, Process, RulesFile, full_uid_map, python, root, until};
+use super::{Collector, Internet, Netns, Process, RulesFile, full_uid_map, python, root, until};
 
 /// Where the origins and the collector are.
 pub(crate) const WORLD_V4: &str = "10.231.0.254";
@@ -98,6 +98,18 @@ impl Pod {
 
     pub(crate) fn start_sidecar(&mut self) {
         self.sidecar = Some(start_sidecar(&self.agent, &self.settings, Some(SIDECAR_ID)));
+    }
+
+    /// With names that the sidecar itself looks up.
+    pub(crate) fn start_sidecar_among(&mut self, internet: &Internet) {
+        let as_user = ["setpriv", "--reuid", "15100", "--regid", "15100", "--clear-groups"].map(str::to_owned);
+        let mut words = if full_uid_map() { as_user.to_vec() } else { vec![] };
+        words.extend([binary().to_str().unwrap().to_owned(), "proxy".to_owned()]);
+        let mut command = internet.ignorant(&words, "hosts");
+        command.envs(&self.settings);
+        let process = Process::start("sidetrace", &self.agent, command);
+        process.wait_for("ready", 1);
+        self.sidecar = Some(process);
     }
 
     /// As a user, and without the mark, that the redirect does not know.
