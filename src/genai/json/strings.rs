@@ -352,6 +352,7 @@ const MAX_SHORT: usize = 1024;
 /// Bytes of a long string that are gathered before they are looked at.
 const GATHERED: usize = 4096;
 /// By letter: text is full of them, in an order that no processor guesses.
+#[cfg_attr(not(test), allow(clippy::indexing_slicing, reason = "an index that is too large does not compile"))]
 static LETTERS: [u8; 256] = {
     let mut letters = [0; 256];
     letters[b'n' as usize] = b'\n';
