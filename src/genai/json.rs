@@ -12,6 +12,8 @@ mod strings;
 pub(crate) use canonical::{arguments, digest_of, quoted_arguments, read};
 pub(crate) use reader::Reader;
 
+use std::borrow::Cow;
+
 use super::item::Text;
 
 /// What is kept of a value, by what it turns out to be.
@@ -104,7 +106,7 @@ pub(crate) enum Node {
     /// An array.
     Array(Vec<Node>),
     /// An object; each name appears once.
-    Object(Vec<(Box<str>, Node)>),
+    Object(Vec<(Cow<'static, str>, Node)>),
 }
 
 impl Node {
@@ -193,7 +195,7 @@ impl Node {
     }
 
     /// The fields of an object.
-    pub(crate) fn fields(&self) -> &[(Box<str>, Node)] {
+    pub(crate) fn fields(&self) -> &[(Cow<'static, str>, Node)] {
         match self {
             Node::Object(fields) => fields,
             _ => &[],

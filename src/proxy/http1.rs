@@ -708,7 +708,7 @@ impl Watch for Http1<'_> {
 
     fn client_finished(&mut self, out: &mut Gather) {
         self.client_finished = true;
-        self.release(Released::Ended, &[], out);
+        self.release(Released::Ended, out);
         // Half a head: upstream sees what it would have seen.
         out.write(&[], &self.up.held.take());
     }

@@ -317,7 +317,7 @@ fn part(mut item: Node, facts: &Facts) -> Option<Part> {
         }
     }
     let kind = item.fields().first().map(|(name, _)| name.clone())?;
-    Some(Part::Other(kind))
+    Some(Part::Other(kind.as_ref().into()))
 }
 
 fn read_media(modality: &'static str, mut media: Node, facts: &Facts) -> Part {

@@ -1,6 +1,8 @@
 //! Reads documents piece by piece: where in the document it is, and what of it is kept. What is in strings is the business of
 //! [`super::strings`].
 
+use std::borrow::Cow;
+
 use super::strings::{Escape, Purpose, special};
 use super::{Keep, Node, Shape};
 use crate::genai::item::{Key, Text};
@@ -37,8 +39,10 @@ pub(crate) struct Reader {
 #[derive(Debug)]
 pub(super) struct Frame {
     pub(super) shape: &'static Shape,
-    /// The name of the field under way.
-    pub(super) name: Box<str>,
+    /// The name of the field under way, if it is wanted.
+    pub(super) name: Cow<'static, str>,
+    /// What is kept of it, or of each element; `None`: it is skipped.
+    pub(super) wanted: Option<&'static Shape>,
     /// What was held when the value began.
     held: usize,
     value: Node,
@@ -203,14 +207,7 @@ impl Reader {
 
     /// The shape of the value that begins; `None`: it is skipped.
     pub(super) fn shape(&self) -> Option<&'static Shape> {
-        let Some(frame) = self.stack.last() else { return Some(self.root) };
-        match &frame.value {
-            Node::Array(_) => frame.shape.items,
-            _ => {
-                let named = frame.shape.fields.iter().find(|(name, _)| **name == *frame.name).map(|(_, shape)| *shape);
-                named.or(frame.shape.rest)
-            }
-        }
+        self.stack.last().map_or(Some(self.root), |frame| frame.wanted)
     }
 
     /// The first byte of a value.
@@ -265,7 +262,8 @@ impl Reader {
             return State::Skip { depth: 1, text: false, escaped: false };
         }
         let value = if array { Node::Array(Vec::new()) } else { Node::Object(Vec::new()) };
-        self.stack.push(Frame { shape, name: Box::default(), held: self.held, value });
+        let wanted = shape.items.filter(|_| array);
+        self.stack.push(Frame { shape, name: Cow::default(), wanted, held: self.held, value });
         self.held += size_of::<Frame>();
         if array { State::Value { first: true } } else { State::Name { first: true } }
     }
@@ -318,7 +316,7 @@ impl Reader {
                 match fields.iter_mut().find(|(found, _)| *found == name) {
                     Some((_, earlier)) => *earlier = value,
                     None if room => {
-                        self.held += size_of::<(Box<str>, Node)>() + name.len();
+                        self.held += size_of::<(Cow<'static, str>, Node)>() + name.len();
                         fields.push((name, value));
                     }
                     None => self.incomplete = true,
@@ -367,21 +365,29 @@ impl Reader {
     }
 }
 
-/// A field's name. Protocol buffers take `max_tokens` for `maxTokens`: it is one name, where that one is wanted.
-pub(super) fn name(shape: &Shape, found: &[u8]) -> Box<str> {
-    let found = String::from_utf8_lossy(found);
-    let is_known = |name: &str| shape.fields.iter().any(|(known, _)| *known == name);
-    if shape.fields.is_empty() || !found.contains('_') || is_known(&found) {
-        return found.into();
-    }
-    let mut words = found.split('_');
+/// A field's name, and what is kept of its value. Protocol buffers take `max_tokens` for `maxTokens`: it is one name, where
+/// that one is wanted.
+pub(super) fn field(shape: &Shape, found: &[u8]) -> (Cow<'static, str>, Option<&'static Shape>) {
+    let known = |found: &[u8]| {
+        let field = shape.fields.iter().find(|(name, _)| name.as_bytes() == found);
+        field.map(|(name, shape)| (Cow::Borrowed(*name), Some(*shape)))
+    };
+    let may_be_camel = || !shape.fields.is_empty() && found.contains(&b'_');
+    let field = known(found).or_else(|| known(&may_be_camel().then(|| camel(found))?));
+    field.unwrap_or_else(|| match shape.rest {
+        Some(rest) => (String::from_utf8_lossy(found).into_owned().into(), Some(rest)),
+        None => Default::default(),
+    })
+}
+
+fn camel(found: &[u8]) -> Vec<u8> {
+    let mut words = found.split(|byte| *byte == b'_');
     let mut camel = words.next().unwrap_or_default().to_owned();
     for word in words {
-        let mut letters = word.chars();
-        camel.extend(letters.next().map(|first| first.to_ascii_uppercase()));
-        camel.push_str(letters.as_str());
+        camel.extend(word.first().map(u8::to_ascii_uppercase));
+        camel.extend_from_slice(word.get(1..).unwrap_or_default());
     }
-    if is_known(&camel) { camel.into() } else { found.into() }
+    camel
 }
 
 fn number(text: &[u8]) -> Node {

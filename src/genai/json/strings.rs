@@ -1,10 +1,12 @@
 //! The strings of a document: their escapes (RFC 8259, section 7), characters that are cut between two pieces, and how much of
 //! them is kept.
 
+use std::ops::Range;
+
 use memchr::memchr2;
 
 use super::Node;
-use super::reader::{Reader, State, name};
+use super::reader::{Reader, State, field};
 use crate::genai::item::Text;
 
 /// What a string is read for.
@@ -41,30 +43,27 @@ impl Reader {
             Escape::No => {
                 let mut bytes = bytes;
                 loop {
-                    let Some(found) = special(bytes) else {
-                        self.keep(bytes, purpose);
-                        return &[];
-                    };
-                    let (piece, rest) = bytes.split_at_checked(found).unwrap_or((bytes, &[]));
-                    self.keep(piece, purpose);
-                    match rest {
-                        // The common case, quickly: an escape of one letter is there as a whole.
+                    bytes = match bytes {
+                        [] => return bytes,
+                        [b'"', rest @ ..] => {
+                            self.end_text(purpose, each);
+                            return rest;
+                        }
+                        // The common case, quickly: an escape is there as a whole.
                         [b'\\', letter, rest @ ..] if *letter != b'u' => {
-                            self.keep(unescaped(*letter), purpose);
-                            bytes = rest;
+                            self.keep_letter(*letter, purpose);
+                            rest
                         }
                         [b'\\', b'u', a, b, c, d, rest @ ..] if character([*a, *b, *c, *d]).is_some() => {
                             self.keep_char(character([*a, *b, *c, *d]), purpose);
-                            bytes = rest;
+                            rest
                         }
                         [b'\\', rest @ ..] => {
                             self.state = State::Text(purpose, Escape::Begun);
                             return rest;
                         }
-                        _ => {
-                            self.end_text(purpose, each);
-                            return rest.get(1..).unwrap_or_default();
-                        }
+                        _ if purpose == Purpose::Long => self.keep_long(bytes),
+                        _ => self.keep_plain(bytes, purpose),
                     }
                 }
             }
@@ -84,7 +83,7 @@ impl Reader {
             Escape::No => Escape::No,
             Escape::Begun if byte == b'u' => Escape::Unicode(0, 0, None),
             Escape::Begun => {
-                self.keep(unescaped(byte), purpose);
+                self.keep_letter(byte, purpose);
                 Escape::No
             }
             Escape::Unicode(number, digits, half) => {
@@ -127,6 +126,44 @@ impl Reader {
         })
     }
 
+    /// Keeps what comes before the next quote or backslash, with which what is left begins.
+    fn keep_plain<'b>(&mut self, bytes: &'b [u8], purpose: Purpose) -> &'b [u8] {
+        let end = special(bytes).unwrap_or(bytes.len());
+        let (piece, rest) = bytes.split_at_checked(end).unwrap_or((bytes, &[]));
+        self.keep(piece, purpose);
+        rest
+    }
+
+    /// The same of a long string, block by block, past the escapes of one letter. What is left may begin with anything.
+    fn keep_long<'b>(&mut self, mut bytes: &'b [u8]) -> &'b [u8] {
+        while let Some(block) = bytes.first_chunk::<BLOCK>() {
+            self.make_room(2 * BLOCK);
+            let (mut special, mut done) = (specials(block), 0);
+            while special != 0 {
+                let found = special.trailing_zeros() as usize;
+                gather(&mut self.text, bytes, done..found);
+                let rest = bytes.get(found..).unwrap_or_default();
+                let [b'\\', letter, ..] = rest else { return rest };
+                let Some(byte) = unescaped(*letter) else { return rest };
+                self.text.push(byte);
+                done = found + 2;
+                // With its letter, which may be one.
+                special &= !(0b11 << found);
+            }
+            gather(&mut self.text, bytes, done..BLOCK.max(done));
+            bytes = bytes.get(BLOCK.max(done)..).unwrap_or_default();
+        }
+        self.keep_plain(bytes, Purpose::Long)
+    }
+
+    /// What a letter behind a backslash stands for.
+    fn keep_letter(&mut self, letter: u8, purpose: Purpose) {
+        match unescaped(letter) {
+            Some(byte) => self.keep(&[byte], purpose),
+            None => self.keep(REPLACEMENT, purpose),
+        }
+    }
+
     fn keep_char(&mut self, found: Option<char>, purpose: Purpose) {
         let mut buffer = [0; 4];
         match found {
@@ -144,37 +181,31 @@ impl Reader {
                 self.text.extend_from_slice(piece.get(..room).unwrap_or_default());
             }
             Purpose::Long => {
-                // Escapes cut a text into small pieces, and to hash or to check each costs more than to copy it.
-                if self.text.len() + piece.len() > GATHERED {
-                    self.push_gathered();
-                }
-                if piece.len() > GATHERED {
-                    self.push(piece);
-                } else {
-                    self.text.extend_from_slice(piece);
-                }
+                self.make_room(piece.len());
+                self.text.extend_from_slice(piece);
             }
         }
     }
 
-    fn push_gathered(&mut self) {
-        let mut gathered = std::mem::take(&mut self.text);
-        self.push(&gathered);
-        gathered.clear();
-        self.text = gathered;
+    /// Escapes cut a text into small pieces, and to hash or to check each costs more than to copy it: they are gathered.
+    fn make_room(&mut self, length: usize) {
+        if self.text.len() + length > GATHERED {
+            self.push_gathered();
+        }
     }
 
-    fn push(&mut self, piece: &[u8]) {
+    fn push_gathered(&mut self) {
         if let Some(text) = &mut self.long {
-            push_lossy(text, piece, &mut self.carry);
+            push_lossy(text, &self.text, &mut self.carry);
         }
+        self.text.clear();
     }
 
     fn end_text(&mut self, purpose: Purpose, each: &mut dyn FnMut(&'static str, Node)) {
         match purpose {
             Purpose::Name => {
                 if let Some(frame) = self.stack.last_mut() {
-                    frame.name = name(frame.shape, &self.text);
+                    (frame.name, frame.wanted) = field(frame.shape, &self.text);
                 }
                 self.state = State::Colon;
             }
@@ -224,6 +255,33 @@ pub(super) fn special(bytes: &[u8]) -> Option<usize> {
     memchr2(b'"', b'\\', bytes.get(behind..).unwrap_or_default()).map(|found| behind + found)
 }
 
+/// Which bytes of a block are quotes and backslashes: a bit for each. A plain loop, of which compilers make vectors.
+#[inline]
+fn specials(block: &[u8; BLOCK]) -> u64 {
+    let mut hits = [0; BLOCK];
+    for (hit, byte) in hits.iter_mut().zip(block) {
+        *hit = u8::from((*byte == b'"') | (*byte == b'\\'));
+    }
+    let (words, _) = hits.as_chunks::<8>();
+    // The lowest bits of eight bytes, side by side.
+    let bits = words.iter().map(|word| u64::from_le_bytes(*word).wrapping_mul(0x0102_0408_1020_4080) >> 56);
+    bits.enumerate().fold(0, |all, (index, bits)| all | bits << (8 * index))
+}
+
+/// Copies a part of some bytes. It is short: to copy more and to forget it is quicker than to be exact.
+#[inline]
+fn gather(out: &mut Vec<u8>, bytes: &[u8], part: Range<usize>) {
+    let length = part.len();
+    match bytes.get(part.start..).and_then(|bytes| bytes.first_chunk::<BLOCK>()) {
+        Some(chunk) if length <= BLOCK => {
+            let end = out.len() + length;
+            out.extend_from_slice(chunk);
+            out.truncate(end);
+        }
+        _ => out.extend_from_slice(bytes.get(part).unwrap_or_default()),
+    }
+}
+
 /// What four digits behind `\u` stand for; `None` for half of a pair, and for what is no number.
 fn character(digits: [u8; 4]) -> Option<char> {
     let digits = digits.into_iter().map(|digit| char::from(digit).to_digit(16));
@@ -231,18 +289,8 @@ fn character(digits: [u8; 4]) -> Option<char> {
 }
 
 /// What a letter behind a backslash stands for.
-fn unescaped(letter: u8) -> &'static [u8] {
-    match letter {
-        b'n' => b"\n",
-        b't' => b"\t",
-        b'r' => b"\r",
-        b'b' => b"\x08",
-        b'f' => b"\x0c",
-        b'"' => b"\"",
-        b'/' => b"/",
-        b'\\' => b"\\",
-        _ => REPLACEMENT,
-    }
+fn unescaped(letter: u8) -> Option<u8> {
+    LETTERS.get(usize::from(letter)).copied().filter(|byte| *byte != 0)
 }
 
 /// Adds bytes as text; a character may be cut between two pieces.
@@ -271,26 +319,31 @@ fn push_lossy(text: &mut Text, mut piece: &[u8], carry: &mut ([u8; 4], usize)) {
             }
         }
     }
+    let (piece, begun) = piece.split_at(piece.len() - begun(piece));
     // The common case, quickly.
-    if let Ok(whole) = std::str::from_utf8(piece) {
-        return text.push(whole);
-    }
-    let mut chunks = piece.utf8_chunks().peekable();
-    while let Some(chunk) = chunks.next() {
-        text.push(chunk.valid());
-        let invalid = chunk.invalid();
-        if invalid.is_empty() {
-            continue;
-        }
-        let cut = chunks.peek().is_none() && std::str::from_utf8(invalid).is_err_and(|e| e.error_len().is_none());
-        match carry.0.get_mut(..invalid.len()).filter(|_| cut) {
-            Some(buffer) => {
-                buffer.copy_from_slice(invalid);
-                carry.1 = invalid.len();
+    if let Ok(whole) = simdutf8::basic::from_utf8(piece) {
+        text.push(whole);
+    } else {
+        for chunk in piece.utf8_chunks() {
+            text.push(chunk.valid());
+            if !chunk.invalid().is_empty() {
+                text.push("\u{fffd}");
             }
-            None => text.push("\u{fffd}"),
         }
     }
+    if let Some(buffer) = carry.0.get_mut(..begun.len()) {
+        buffer.copy_from_slice(begun);
+        carry.1 = begun.len();
+    }
+}
+
+/// How many bytes at the end begin a character that is not whole.
+fn begun(piece: &[u8]) -> usize {
+    let is_begun = |length: &usize| {
+        let end = piece.get(piece.len() - length..).unwrap_or_default();
+        std::str::from_utf8(end).is_err_and(|error| error.valid_up_to() == 0 && error.error_len().is_none())
+    };
+    (1..=piece.len().min(3)).find(is_begun).unwrap_or(0)
 }
 
 const REPLACEMENT: &[u8] = "\u{fffd}".as_bytes();
@@ -298,5 +351,21 @@ const REPLACEMENT: &[u8] = "\u{fffd}".as_bytes();
 const MAX_SHORT: usize = 1024;
 /// Bytes of a long string that are gathered before they are looked at.
 const GATHERED: usize = 4096;
+/// By letter: text is full of them, in an order that no processor guesses.
+#[cfg_attr(not(test), allow(clippy::indexing_slicing, reason = "an index that is too large does not compile"))]
+static LETTERS: [u8; 256] = {
+    let mut letters = [0; 256];
+    letters[b'n' as usize] = b'\n';
+    letters[b't' as usize] = b'\t';
+    letters[b'r' as usize] = b'\r';
+    letters[b'b' as usize] = 0x08;
+    letters[b'f' as usize] = 0x0c;
+    letters[b'"' as usize] = b'"';
+    letters[b'/' as usize] = b'/';
+    letters[b'\\' as usize] = b'\\';
+    letters
+};
+/// Bytes that are looked at together.
+const BLOCK: usize = 64;
 /// Words of eight bytes.
 const NEAR: usize = 8;

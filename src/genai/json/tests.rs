@@ -78,7 +78,37 @@ proptest! {
             prop_assert_eq!(format!("{:?}", node.as_ref().map(written)), format!("{:?}", again.as_ref().map(written)));
         }
     }
+
+    #[test]
+    fn a_long_string_is_what_another_reader_finds_however_it_is_cut(
+        parts in proptest::collection::vec(prop_oneof![
+            proptest::sample::select(LONG_STRINGS.to_vec()).prop_map(str::to_owned), "[ -!#-\\[\\]-~]{0,90}"], 0..300),
+        size in 1_usize..5000,
+    ) {
+        let text = format!("\"{}\"", parts.concat());
+        let expected: String = serde_json::from_str(&text).unwrap();
+        for size in [size, text.len()] {
+            let node = read(&CONTENT, text.as_bytes().chunks(size)).0.unwrap();
+            prop_assert_eq!(node.as_str(), Some(&*expected));
+        }
+    }
+
+    #[test]
+    fn bytes_that_are_no_characters_are_replaced_however_they_are_cut(
+        bytes in proptest::collection::vec(prop_oneof![b' '..=b'!', b'a'..=255, 0xe0..=255_u8], 0..9000),
+        size in 1_usize..5000,
+    ) {
+        let text = [b"\"".as_slice(), &bytes, b"\""].concat();
+        for size in [size, text.len()] {
+            let node = read(&CONTENT, text.chunks(size)).0.unwrap();
+            prop_assert_eq!(node.as_str(), Some(&*String::from_utf8_lossy(&bytes)));
+        }
+    }
 }
+
+/// What long strings are made of, beside what needs no escape.
+const LONG_STRINGS: &[&str] =
+    &[r#"\""#, r"\\", r"\n", r"\t", r"\/", r"\b\f\r", r"\u00e9", r"\ud83d\ude00", "é", "東京", "😀"];
 
 #[test]
 fn a_shape_keeps_what_it_names_and_hands_out_what_it_lists() {

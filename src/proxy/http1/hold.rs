@@ -89,7 +89,7 @@ impl Http1<'_> {
         let Holding { inspection, body, head, progress, .. } = &mut **holding;
         let (taken, why) = match body.feed(bytes, |data| inspection.request(data)) {
             Err((fault, _)) => {
-                self.release(Released::Ended, &[], out);
+                self.release(Released::Ended, out);
                 return self.refuse(fault);
             }
             Ok(fed) if fed.done => {
@@ -104,38 +104,44 @@ impl Http1<'_> {
             }
             Ok(fed) => (fed.consumed, Released::Budget),
         };
-        if !self.release(why, bytes.get(..taken).unwrap_or_default(), out) {
+        let last = bytes.get(..taken).unwrap_or_default();
+        let kept = self.up.held.keep(last, &self.context.settings.budget, Use::Bodies);
+        // What is not whole here has no other body in its place.
+        self.release(if kept || why != Released::Complete { why } else { Released::Budget }, out);
+        if !kept {
             out.pass(bytes, 0..taken);
         }
         self.requests(bytes, taken, false, out)
     }
 
-    /// What is held goes on behind its placed head, if a head waits. `last` is what goes behind it, unless another body took the
-    /// place of both: then it returns true.
-    pub(super) fn release(&mut self, why: Released, last: &[u8], out: &mut Gather) -> bool {
+    /// What is held goes on behind its placed head, if a head waits: in the memory that it is in.
+    pub(super) fn release(&mut self, why: Released, out: &mut Gather) {
         if !self.holds() {
-            return false;
+            return;
         }
-        let UpState::Holding(holding) = std::mem::replace(&mut self.up.state, UpState::Head) else { return false };
+        let UpState::Holding(holding) = std::mem::replace(&mut self.up.state, UpState::Head) else { return };
         let Holding { inspection, body, head: length, .. } = *holding;
         why.count(&self.context.settings.metrics);
-        let held = self.up.held.take();
+        let mut held = self.up.held.take();
         let read = Read { bytes: &held, at: 0, owned: true };
-        let body_came = held.get(length..).unwrap_or_default();
-        let whole = (why == Released::Complete && inspection.rewrites()).then(|| [body_came, last].concat());
-        let (mut fields, mut rewritten) = (std::mem::take(&mut self.fields), false);
+        let whole = held.get(length..).filter(|_| why == Released::Complete);
+        let (mut fields, mut placed, mut rewritten) = (std::mem::take(&mut self.fields), Gather::default(), false);
         // It was read once.
         if let Ok((line, head)) = head::request(read.next(length), &mut fields) {
             let target = String::from_utf8_lossy(line.target);
             let request = request_head(&line, &head, &target, self.context.target.scheme());
-            rewritten = self.begin(read, &line, &request, Some(inspection), whole.as_deref(), out);
+            rewritten = self.begin(read, &line, &request, Some(inspection), whole, &mut placed);
         }
         self.fields = fields;
-        if !rewritten {
-            out.write(&[], body_came);
+        let placed = placed.into_bytes(&[]);
+        if rewritten {
+            out.give(&[], placed);
+        } else {
+            held.reserve_exact(placed.len().saturating_sub(length));
+            held.splice(..length, placed);
+            out.give(&[], held);
         }
         self.rest_follows(body);
-        rewritten
     }
 
     /// The same where nothing can be written now: upstream, the client or the drain does not let it wait.
@@ -151,7 +157,7 @@ impl Http1<'_> {
     fn release_with_next(&mut self, why: Released) {
         if self.holds() {
             let mut out = Gather::default();
-            self.release(why, &[], &mut out);
+            self.release(why, &mut out);
             self.up.ready = out.into_bytes(&[]);
             self.up.resume = true;
         }

@@ -130,7 +130,7 @@ fn descend<'n>(node: &'n mut Node, step: &Step) -> Option<&'n mut Node> {
             let known = fields.iter().position(|(found, _)| **found == **name);
             let at = known.unwrap_or(fields.len());
             if known.is_none() && at < MAX_PLACES {
-                fields.push((name.as_str().into(), Node::Null));
+                fields.push((name.clone().into(), Node::Null));
             }
             fields.get_mut(at).map(|(_, value)| value)
         }

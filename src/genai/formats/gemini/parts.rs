@@ -110,7 +110,7 @@ pub(super) fn part(mut item: Node, facts: &Facts) -> Part {
             let _ = what.take("id");
             Part::ServerToolResult { id, kind: CODE.into(), result: facts.arguments(Some(what)) }
         }
-        _ => Part::Other(kind),
+        _ => Part::Other(kind.as_ref().into()),
     }
 }
 
