@@ -1,11 +1,13 @@
 #!/usr/bin/env python3
 """A stand-in for a mesh's proxy: takes what its rules redirect, and passes it on, byte by byte, to where it was going.
 
-    mesh.py OUTBOUND_PORT INBOUND_PORT [SOURCE]    SOURCE: where its inbound connections to the app come from
+    mesh.py UID OUTBOUND_PORT INBOUND_PORT [SOURCE]    SOURCE: where its inbound connections to the app come from
 
-Says of each connection {"mesh": "outbound" or "inbound", "to": ADDRESS}, before a byte is passed on. It runs as the uid that
-the mesh's rules exempt; IPv4 only."""
+Says of each connection {"mesh": "outbound" or "inbound", "to": ADDRESS}, before a byte is passed on. It becomes the user
+that the mesh's rules exempt, from root, for that user may not reach this Python; IPv4 only."""
+import encodings.idna  # which connecting would look for when it is another user's
 import json
+import os
 import socket
 import struct
 import sys
@@ -14,7 +16,10 @@ import threading
 SO_ORIGINAL_DST = 80
 
 
-def main(outbound, inbound, source=None):
+def main(uid, outbound, inbound, source=None):
+    os.setgroups([])
+    os.setgid(int(uid))
+    os.setuid(int(uid))
     for name, port, local in (("outbound", outbound, None), ("inbound", inbound, source)):
         listener = socket.create_server(("0.0.0.0", int(port)))
         threading.Thread(target=accept, args=(name, listener, local)).start()

@@ -1,12 +1,11 @@
 //! Beside a mesh's sidecar: a stand-in for its proxy, behind rules like those of Istio's and Linkerd's init containers, in
 //! both orders of laying. Calls go agent -> Sidetrace -> the mesh -> the origin; inbound the mesh keeps what it takes.
 
-use std::os::unix::process::CommandExt;
 use std::process::Command;
 
 use opentelemetry_proto::tonic::trace::v1::span::SpanKind;
 
-use super::support::{AGENT_V4, Pod, Process, WORLD_V4, full_uid_map, hex, integer, root, text};
+use super::support::{AGENT_V4, Pod, Process, WORLD_V4, full_uid_map, hex, integer, python, root, text};
 
 struct Mesh {
     name: &'static str,
@@ -146,13 +145,11 @@ fn inbound_rules_laid_before_the_meshs_take_calls_from_it() {
 }
 
 impl Mesh {
-    /// Its proxy, as its own user.
+    /// Its proxy.
     fn start(&self, pod: &Pod) -> Process {
-        let mut command = Command::new("python3");
-        // As text, for the project may lie in a folder that this user cannot enter.
-        let script = std::fs::read_to_string(root().join("tests/it/mesh.py")).unwrap();
-        command.arg("-c").arg(script).args([self.outbound, self.inbound]).args(self.source);
-        command.uid(self.uid).gid(self.uid).current_dir("/");
+        let mut command = Command::new(python());
+        command.arg(root().join("tests/it/mesh.py")).arg(self.uid.to_string());
+        command.args([self.outbound, self.inbound]).args(self.source);
         let process = Process::start(self.name, &pod.agent, command);
         process.wait_for("listening", 1);
         process
