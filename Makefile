@@ -7,7 +7,7 @@ LIBRARIES := $(TOOLS)/venv.stamp $(TOOLS)/node.stamp
 FOR_DEMO := cargo cc python3-venv ip iptables unshare setpriv node npm
 FOR_TESTS := $(FOR_DEMO) curl git openssl redis-server redis-cli busybox nginx java
 FOR_IMAGES := podman runc netavark git
-FOR_PODS := $(FOR_IMAGES) aardvark-dns catatonit mmdebstrap python3-yaml openssl kubectl
+FOR_PODS := $(FOR_IMAGES) aardvark-dns catatonit mmdebstrap python3-yaml openssl dockerd containerd docker-compose
 # What the images say of themselves: the last commit that changed anything in them, so that another one keeps the layers.
 # Every time in them is that commit's.
 IN_IMAGES := Dockerfile Cargo.toml Cargo.lock src iptables/init.sh deploy/init-entrypoint.sh deploy/image-root.sh
@@ -55,6 +55,7 @@ test-pod: tools
 	$(MAKE) images
 	cargo test --locked --test pod --no-run
 	cargo test --locked --test pod
+	tests/pod/compose.sh localhost/sidetrace:$(VERSION) localhost/sidetrace-init:$(VERSION) docker.io/library/python:3.11-slim-bookworm
 
 # Bases are pulled if they are not there; RUST_BASE=NAME@DIGEST and INIT_BASE=NAME@DIGEST pin them. Layers are the same bytes
 # each time. So is the whole image with IMAGE_FORMAT=oci, which has no place for a health check; in docker's own format

@@ -146,7 +146,7 @@ fn crowds_that_say_nothing_little_or_goodbye_take_bounded_memory() {
         bounded(&pod, warm, (500 * 64 * 1024) + 16 * MIB, "500 heads of 60 kB that never end");
     });
     idle(&pod);
-    hostile(&pod, &["pipelined", "20000"]);
+    hostile(&pod, &["pipelined", "5000"]);
     idle(&pod);
 }
 
