@@ -6,13 +6,23 @@ TOOLS := target/tools
 LIBRARIES := $(TOOLS)/venv.stamp $(TOOLS)/node.stamp
 FOR_DEMO := cargo cc python3-venv ip iptables unshare setpriv node npm
 FOR_TESTS := $(FOR_DEMO) curl git openssl redis-server redis-cli busybox nginx java
+FOR_IMAGES := podman runc netavark git
+FOR_PODS := $(FOR_IMAGES) aardvark-dns catatonit mmdebstrap python3-yaml openssl kubectl
+# What the images say of themselves. The same commit makes the same bytes: every time in them is the commit's.
+VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -n 1)
+REVISION := $(shell git describe --always --abbrev=40 --dirty --exclude '*' 2>/dev/null || echo unknown)
+SOURCE_DATE_EPOCH ?= $(shell git log -1 --format=%ct 2>/dev/null || echo 0)
+# Works with no systemd and with root that may not raise limits; nothing of the machine's own configuration is changed.
+export CONTAINERS_CONF ?= $(CURDIR)/tests/pod/containers.conf
 
-.PHONY: help demo test test-all lint fuzz bench tools system-demo system-tests clean
+.PHONY: help demo test test-all test-pod images image-proxy image-init lint fuzz bench tools system-demo system-tests clean
 
 help:
 	@echo "make demo      run unmodified agents with their traffic redirected, and print their traces"
 	@echo "make test      the tests of every change, after installing what they need"
 	@echo "make test-all  the same and what is slower"
+	@echo "make test-pod  whole pods: both images, the manifests of deploy/, real agents; needs root and takes minutes"
+	@echo "make images    sidetrace:$(VERSION) and sidetrace-init:$(VERSION), with podman"
 	@echo "make lint      format, clippy, rustdoc, shellcheck"
 	@echo "make bench     what a request costs: the sidecar beside haproxy, Envoy and mitmproxy"
 	@echo "make fuzz      every parser against libFuzzer, FUZZ_SECONDS each (30); needs cargo-fuzz and the nightly toolchain"
@@ -26,17 +36,40 @@ test: tools
 	cargo test --locked --no-run
 	.ci/as-root-of-a-namespace cargo test --locked
 
-# Adds the tests of the release build, with its own optimisations, the demo, and a day compressed into minutes.
-test-all: test demo
+# Adds the tests of the release build, with its own optimisations, the demo, whole pods, and a day compressed into minutes.
+test-all: test demo test-pod
 	.ci/as-root-of-a-namespace cargo test --locked --release
 	.ci/as-root-of-a-namespace cargo test --locked --release --test it soak -- --ignored --nocapture
+
+# Root: podman makes networks, and its pods are entered from the host's side, as a kubelet does it.
+# Bases that are not on the machine are made, not pulled: from Debian's packages and the toolchain that is here.
+test-pod: tools
+	@[ "$$(id -u)" = 0 ] || { echo "make test-pod needs root" >&2; exit 1; }
+	.ci/system-packages $(FOR_PODS)
+	tests/pod/bases.sh
+	$(PYTHON) tests/pod/kubelet_test.py
+	$(MAKE) images
+	cargo test --locked --test pod --no-run
+	cargo test --locked --test pod
+
+# Bases are pulled if they are not there; RUST_BASE=NAME@DIGEST and INIT_BASE=NAME@DIGEST pin them.
+images: image-proxy image-init
+
+image-proxy image-init: image-%:
+	.ci/system-packages $(FOR_IMAGES)
+	podman build --format docker --pull=missing --target $* --timestamp $(SOURCE_DATE_EPOCH) \
+	    $(if $(RUST_BASE),--build-arg RUST_BASE=$(RUST_BASE)) $(if $(INIT_BASE),--build-arg INIT_BASE=$(INIT_BASE)) \
+	    --build-arg SOURCE_DATE_EPOCH=$(SOURCE_DATE_EPOCH) --build-arg CREATED=$$(date -u -d @$(SOURCE_DATE_EPOCH) +%Y-%m-%dT%H:%M:%SZ) \
+	    --build-arg VERSION=$(VERSION) --build-arg REVISION=$(REVISION) \
+	    --tag sidetrace$(if $(filter init,$*),-init):$(VERSION) .
 
 lint:
 	.ci/system-packages shellcheck
 	cargo fmt --check
 	cargo clippy --locked --all-targets -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps --document-private-items --quiet
-	shellcheck -s sh iptables/init.sh .ci/system-packages .ci/as-root-of-a-namespace tests/it/*/*.sh
+	shellcheck -s sh iptables/init.sh deploy/*.sh .ci/system-packages .ci/as-root-of-a-namespace tests/it/*/*.sh
+	shellcheck tests/pod/bases.sh
 	@if command -v cargo-deny >/dev/null; then cargo deny check; else echo "cargo-deny is not installed: deny.toml was not checked"; fi
 
 # Narrowed by LOADS=h1,h2c,… PEERS=relay,sidecar-on,… ROUNDS=3 SECONDS=3; see docs/benchmarks.md.

@@ -19,14 +19,18 @@ after its initial delay, nothing is updated while the pod runs, and tokens of se
 """
 
 import argparse
+import os
 import pathlib
 import signal
 import sys
 
+SYSTEM_PYTHON = "/usr/bin/python3"
 try:
     import yaml  # noqa: F401  here so that its absence is told in one line
 except ImportError:
-    sys.exit("kubelet.py needs PyYAML: apt-get install python3-yaml")
+    if sys.executable == SYSTEM_PYTHON:
+        sys.exit("kubelet.py needs PyYAML: apt-get install python3-yaml")
+    os.execv(SYSTEM_PYTHON, [SYSTEM_PYTHON, *sys.argv])
 
 from kubelet.creation import Creation
 from kubelet.manifest import load

@@ -1,7 +1,9 @@
 """A container of a manifest as arguments of `podman create`."""
 
+import functools
 import json
 import pathlib
+import signal
 from dataclasses import dataclass
 
 from . import values
@@ -20,11 +22,9 @@ class Creation:
 
     def arguments(self, container, name):
         """Options, image and command; NotStartable where a kubelet would not start it."""
-        image = inspect("image", container.spec["image"])
-        if image is None:
-            raise NotStartable(f"ErrImageNeverPull: image {container.spec['image']!r} is not on this machine")
+        image = image_of(container.spec["image"])
         variables = values.environment(self.manifest, self.sandbox, container)
-        options = ["--pod", self.sandbox.name, "--name", name, "--pull", "never"]
+        options = ["--pod", self.sandbox.name, "--name", name, "--pull", "never", "--no-healthcheck"]
         for key, value in variables.items():
             options += ["--env", f"{key}={value}"]
         options += self._security(container, image["Config"])
@@ -40,6 +40,11 @@ class Creation:
         if command:
             options += ["--entrypoint", json.dumps(command)]
         return [*options, image["Id"], *arguments]
+
+    def stop_signal(self, container):
+        """What the image wants to be told with."""
+        name = image_of(container.spec["image"])["Config"].get("StopSignal") or "SIGTERM"
+        return signal.Signals(int(name)) if name.isdigit() else signal.Signals[name]
 
     def _security(self, container, image):
         pod, own = self.manifest.security, container.spec.get("securityContext") or {}
@@ -70,6 +75,15 @@ class Creation:
         if not file.is_file():
             raise NotStartable(f"{container.name}: cannot load seccomp profile {profile['localhostProfile']!r}")
         return ["--security-opt", f"seccomp={file}"]
+
+
+@functools.cache
+def image_of(name):
+    """What podman knows of it; nothing is pulled."""
+    image = inspect("image", name)
+    if image is None:
+        raise NotStartable(f"ErrImageNeverPull: image {name!r} is not on this machine")
+    return image
 
 
 def user(container, context, image):
@@ -108,8 +122,8 @@ def capabilities(container, asked, root):
     if root:
         return [word for name in sorted(kept) for word in ("--cap-add", name)] + ["--cap-drop", "ALL"]
     if kept - DEFAULT_CAPABILITIES:
-        container_s = ", ".join(sorted(kept - DEFAULT_CAPABILITIES))
-        raise Refused(f"{container.name}: {container_s} for a user who is not root is not supported")
+        added = ", ".join(sorted(kept - DEFAULT_CAPABILITIES))
+        raise Refused(f"{container.name}: {added} for a user who is not root is not supported")
     if not kept:
         return ["--cap-drop", "ALL"]
     return [word for name in sorted(DEFAULT_CAPABILITIES - kept) for word in ("--cap-drop", name)]

@@ -23,10 +23,12 @@ class Incarnation:
         self._log_file = sandbox.directory / f"{container.name}.{number}.log"
         self._log_read = threading.Event()
         self._pidfd = None
+        self._stop_signal = None
 
     def create(self, creation):
         """The container, not yet its process."""
         arguments = creation.arguments(self._container, self.name)
+        self._stop_signal = creation.stop_signal(self._container)
         podman("create", "--pidfile", self._pid_file, "--log-driver", "k8s-file", "--log-opt", f"path={self._log_file}", *arguments)
         self._log_file.touch()
 
@@ -64,7 +66,7 @@ class Incarnation:
 
     def stop(self, grace):
         """The stop signal, then the end of all patience."""
-        self.signal(self._stop_signal_of_image())
+        self.signal(self._stop_signal)
         if not self.ended.wait(grace):
             self.kill()
 
@@ -102,10 +104,6 @@ class Incarnation:
         for text in parts.values():
             self._report.log(self._container.name, text)
         self._log_read.set()
-
-    def _stop_signal_of_image(self):
-        known = inspect("container", self.name)
-        return (known or {}).get("Config", {}).get("StopSignal") or signal.SIGTERM
 
 
 LOG_INTERVAL = 0.02

@@ -146,8 +146,11 @@ def check_whole(manifest):
             spec = container.spec.get(probe)
             if spec is None:
                 continue
-            if len(schema.HANDLER.keys() & spec.keys()) != 1:
+            handlers = schema.HANDLER.keys() & spec.keys()
+            if len(handlers) != 1:
                 raise Refused(f"{container.name}: {probe}: exec, httpGet or tcpSocket is expected")
+            if "exec" not in handlers:
+                container.port(spec[handlers.pop()]["port"])
             if probe != "readinessProbe" and spec.get("successThreshold", 1) != 1:
                 raise Refused(f"{container.name}: {probe}: successThreshold has to be 1")
 

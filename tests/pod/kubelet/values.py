@@ -84,9 +84,11 @@ def environment(manifest, sandbox, container):
                 for key, value in referred(known, source[kind]).items():
                     variables[source.get("prefix", "") + key] = value.decode()
     for variable in container.spec.get("env") or []:
-        source = variable.get("valueFrom")
+        source, value = variable.get("valueFrom"), variable.get("value")
         if source is None:
-            value = expand(str(variable.get("value") or ""), variables)
+            if not isinstance(value or "", str):
+                raise Refused(f"{container.name}: the value of {variable['name']} has to be a string")
+            value = expand(value or "", variables)
         else:
             value = value_from(manifest, sandbox, container, source)
         if value is not None:
