@@ -15,7 +15,7 @@ SOURCE_DATE_EPOCH ?= $(shell git log -1 --format=%ct 2>/dev/null || echo 0)
 # Works with no systemd and with root that may not raise limits; nothing of the machine's own configuration is changed.
 export CONTAINERS_CONF ?= $(CURDIR)/tests/pod/containers.conf
 
-.PHONY: help demo test test-all test-pod images image-proxy image-init lint fuzz bench tools system-demo system-tests clean
+.PHONY: help demo test test-all test-pod images image-proxy image-init lint manifests fuzz bench tools system-demo system-tests clean
 
 help:
 	@echo "make demo      run unmodified agents with their traffic redirected, and print their traces"
@@ -24,6 +24,7 @@ help:
 	@echo "make test-pod  whole pods: both images, the manifests of deploy/, real agents; needs root and takes minutes"
 	@echo "make images    sidetrace:$(VERSION) and sidetrace-init:$(VERSION), with podman"
 	@echo "make lint      format, clippy, rustdoc, shellcheck"
+	@echo "make manifests deploy/rendered/ from deploy/overlays/"
 	@echo "make bench     what a request costs: the sidecar beside haproxy, Envoy and mitmproxy"
 	@echo "make fuzz      every parser against libFuzzer, FUZZ_SECONDS each (30); needs cargo-fuzz and the nightly toolchain"
 
@@ -68,9 +69,16 @@ lint:
 	cargo fmt --check
 	cargo clippy --locked --all-targets -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps --document-private-items --quiet
-	shellcheck -s sh iptables/init.sh deploy/*.sh .ci/system-packages .ci/as-root-of-a-namespace tests/it/*/*.sh
+	shellcheck -s sh iptables/init.sh deploy/*.sh deploy/*/*.sh .ci/system-packages .ci/as-root-of-a-namespace .ci/kubectl tests/it/*/*.sh
 	shellcheck tests/pod/bases.sh
 	@if command -v cargo-deny >/dev/null; then cargo deny check; else echo "cargo-deny is not installed: deny.toml was not checked"; fi
+
+# A test says when these are stale.
+manifests: $(TOOLS)/kube.stamp
+	@set -e; rm -f deploy/rendered/*; for overlay in deploy/overlays/*; do \
+	    { echo "# Made of $$overlay by \`make manifests\`."; $(TOOLS)/kube/bin/kubectl kustomize $$overlay; } \
+	        > deploy/rendered/$$(basename $$overlay).yaml; \
+	done
 
 # Narrowed by LOADS=h1,h2c,… PEERS=relay,sidecar-on,… ROUNDS=3 SECONDS=3; see docs/benchmarks.md.
 bench: $(TOOLS)/envoy.stamp $(TOOLS)/mitmproxy.stamp
@@ -89,12 +97,12 @@ fuzz:
 system-demo:
 	.ci/system-packages $(FOR_DEMO)
 
-tools: system-tests $(LIBRARIES) $(TOOLS)/venv-old.stamp $(TOOLS)/node-tests.stamp
+tools: system-tests $(LIBRARIES) $(TOOLS)/venv-old.stamp $(TOOLS)/node-tests.stamp $(TOOLS)/kube.stamp
 
 system-tests:
 	.ci/system-packages $(FOR_TESTS)
 
-$(LIBRARIES) $(TOOLS)/venv-old.stamp $(TOOLS)/envoy.stamp $(TOOLS)/mitmproxy.stamp $(TOOLS)/node-tests.stamp: | system-demo
+$(LIBRARIES) $(TOOLS)/venv-old.stamp $(TOOLS)/envoy.stamp $(TOOLS)/mitmproxy.stamp $(TOOLS)/node-tests.stamp $(TOOLS)/kube.stamp: | system-demo
 
 $(TOOLS)/venv.stamp: tests/it/requirements.txt examples/demo/requirements.txt
 	mkdir -p $(TOOLS)
@@ -106,6 +114,13 @@ $(TOOLS)/venv-old.stamp: tests/it/requirements-old.txt
 	mkdir -p $(TOOLS)
 	$(PYTHON) -m venv $(TOOLS)/venv-old
 	$(TOOLS)/venv-old/bin/pip install --quiet --disable-pip-version-check -r tests/it/requirements-old.txt
+	touch $@
+
+$(TOOLS)/kube.stamp: tests/it/manifests/requirements.txt .ci/kubectl
+	mkdir -p $(TOOLS)
+	$(PYTHON) -m venv $(TOOLS)/kube
+	$(TOOLS)/kube/bin/pip install --quiet --disable-pip-version-check -r tests/it/manifests/requirements.txt
+	.ci/kubectl $(TOOLS)/kube/bin/kubectl
 	touch $@
 
 $(TOOLS)/envoy.stamp: benches/load/requirements.txt

@@ -20,6 +20,7 @@ mod it {
     mod hostile;
     mod inbound;
     mod life;
+    mod manifests;
     mod metrics;
     mod policy;
     mod redirect_rules;

@@ -1,0 +1,427 @@
+//! What `deploy/` hands to a cluster: every variant rendered, valid, and holding what the documents say of it.
+
+use std::collections::BTreeMap;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use serde_json::{Value, json};
+use sidetrace::trust;
+
+use super::support::root;
+
+#[test]
+fn every_variant_is_valid_for_the_last_four_versions_and_the_rendered_ones_are_up_to_date() {
+    let mut rendered: Vec<String> = names("deploy/rendered");
+    for overlay in names("deploy/overlays") {
+        let text = kustomize(&root().join("deploy/overlays").join(&overlay));
+        validate(&text, &[]).unwrap();
+        let file = format!("{overlay}.yaml");
+        let known = std::fs::read_to_string(root().join("deploy/rendered").join(&file)).unwrap_or_default();
+        let header = format!("# Made of deploy/overlays/{overlay} by `make manifests`.\n");
+        assert!(known == header + &text, "deploy/rendered/{file} is stale: `make manifests`");
+        rendered.retain(|name| *name != file);
+    }
+    assert_eq!(rendered, [""; 0], "rendered from no overlay");
+    // The base is a plain manifest as well.
+    validate(&std::fs::read_to_string(root().join("deploy/base/deployment.yaml")).unwrap(), &[]).unwrap();
+}
+
+#[test]
+fn the_classic_variants_are_valid_where_the_native_one_is_not() {
+    for overlay in ["classic", "classic-job"] {
+        validate(&kustomize(&root().join("deploy/overlays").join(overlay)), &["1.25"]).unwrap();
+    }
+    let error = validate(&kustomize(&root().join("deploy/base")), &["1.25"]).unwrap_err();
+    assert!(error.contains("initContainers.1") && error.contains("restartPolicy"), "{error}");
+}
+
+#[test]
+fn variants_can_be_combined_as_the_documents_say() {
+    let text = layered(
+        "combined",
+        "resources: [BASE]\ncomponents: [COMPONENTS/inbound, COMPONENTS/mounted-authority, COMPONENTS/localhost-seccomp, \
+         COMPONENTS/classic, COMPONENTS/job]\n",
+    );
+    let pod = Pod::of(&validate(&text, &[]).unwrap());
+    assert_eq!(pod.names("initContainers"), ["sidetrace-init"]);
+    assert_eq!(pod.names("containers"), ["sidetrace", "agent"]);
+    let sidecar = pod.container("sidetrace");
+    assert_eq!(sidecar["securityContext"]["seccompProfile"]["type"], "Localhost");
+    assert_eq!(value(sidecar, "SIDETRACE_CA_KEY"), "/run/sidetrace-ca/tls.key");
+    assert_eq!(value(pod.container("sidetrace-init"), "SIDETRACE_REDIRECT_INBOUND_PORTS"), "*");
+}
+
+#[test]
+fn nothing_of_ours_may_do_more_than_it_must() {
+    for (variant, pod) in every_variant() {
+        for container in pod.ours() {
+            let name = container["name"].as_str().unwrap();
+            let security = &container["securityContext"];
+            let said = format!("{variant}, {name}: {security}");
+            assert_eq!(security["capabilities"]["drop"], json!(["ALL"]), "{said}");
+            assert_eq!(security["allowPrivilegeEscalation"], false, "{said}");
+            assert_eq!(security["readOnlyRootFilesystem"], true, "{said}");
+            let profile = if (variant.as_str(), name) == ("localhost-seccomp", "sidetrace") {
+                "Localhost"
+            } else {
+                "RuntimeDefault"
+            };
+            assert_eq!(security["seccompProfile"]["type"], profile, "{said}");
+            let init = name == "sidetrace-init";
+            let added = if init { json!(["NET_ADMIN", "NET_RAW"]) } else { Value::Null };
+            assert_eq!(security["capabilities"]["add"], added, "{said}");
+            // Both said, for what the pod says would hold for what is not.
+            let user = if init { 0 } else { 15100 };
+            assert_eq!((&security["runAsUser"], &security["runAsGroup"]), (&json!(user), &json!(user)), "{said}");
+            assert_eq!(security["runAsNonRoot"], !init, "{said}");
+            assert!(container["resources"]["limits"]["memory"].is_string(), "{variant}, {name}");
+        }
+        for field in ["hostNetwork", "hostPID", "hostIPC", "shareProcessNamespace"] {
+            assert!(pod.spec[field].is_null(), "{variant}: {field}");
+        }
+    }
+}
+
+#[test]
+fn the_authoritys_key_is_the_sidecars_alone_and_nobody_else_writes_what_is_trusted() {
+    for (variant, pod) in every_variant() {
+        let key =
+            pod.spec["volumes"].as_array().unwrap().iter().find(|volume| volume["name"] == "sidetrace-ca").unwrap();
+        assert!(
+            key["emptyDir"]["medium"] == "Memory" || (variant == "mounted-authority" && key["secret"].is_object()),
+            "{variant}: {key}"
+        );
+        for container in pod.all() {
+            let said = format!("{variant}, {}", container["name"]);
+            let mount = |name| mounts(container).find(|mount| mount["name"] == name);
+            let sidecar = container["name"] == "sidetrace";
+            assert_eq!(mount("sidetrace-ca").is_some(), sidecar, "{said}");
+            for mount in mounts(container) {
+                assert!(
+                    mount["subPath"].is_null() && mount["subPathExpr"].is_null(),
+                    "{said}: files there are replaced"
+                );
+            }
+            match container["name"].as_str().unwrap() {
+                "sidetrace-init" => assert!(mount("sidetrace-trust").is_none(), "{said}"),
+                "sidetrace" => {
+                    assert_eq!(
+                        mount("sidetrace-trust").unwrap()["mountPath"],
+                        *value(container, "SIDETRACE_TRUST_DIR")
+                    );
+                }
+                _ => assert_eq!(
+                    *mount("sidetrace-trust").unwrap(),
+                    json!({"name": "sidetrace-trust", "mountPath": TRUST, "readOnly": true}),
+                    "{said}"
+                ),
+            }
+        }
+    }
+}
+
+#[test]
+fn the_agents_variables_are_those_of_the_table() {
+    let table: BTreeMap<_, _> =
+        trust::variables(Path::new(TRUST)).into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
+    for (variant, pod) in every_variant() {
+        for container in pod.all().filter(|container| !OURS.contains(&container["name"].as_str().unwrap())) {
+            let mut given: BTreeMap<String, String> = variables(container)
+                .map(|entry| {
+                    (entry["name"].as_str().unwrap().to_owned(), entry["value"].as_str().unwrap_or_default().to_owned())
+                })
+                .collect();
+            if variant == "forward-proxy" {
+                given.retain(|name, _| table.contains_key(name));
+            }
+            assert_eq!(given, table, "{variant}, {}", container["name"]);
+        }
+    }
+}
+
+#[test]
+fn the_classic_sidecar_is_the_native_one_but_for_what_must_differ() {
+    let base = variant("base");
+    let mut native = base.container("sidetrace").clone();
+    assert_eq!(native.as_object_mut().unwrap().remove("restartPolicy").unwrap(), "Always");
+    let pod = variant("classic");
+    assert_eq!(pod.names("initContainers"), ["sidetrace-init"]);
+    // The first: kubelet starts the next one when its hook has ended.
+    assert_eq!(pod.names("containers"), ["sidetrace", "agent"]);
+    let mut classic = pod.container("sidetrace").clone();
+    let hook = classic.as_object_mut().unwrap().remove("lifecycle").unwrap();
+    assert_eq!(
+        hook,
+        json!({"postStart": {"exec": {"command": ["/usr/local/bin/sidetrace", "check", "--health", "--wait", "30"]}}})
+    );
+    let delay: u64 = value(&classic, "SIDETRACE_TERMINATION_DELAY").as_str().unwrap().parse().unwrap();
+    // SIDETRACE_DRAIN_TIMEOUT and SIDETRACE_FLUSH_TIMEOUT are at their defaults.
+    assert!(delay + 15 + 10 < pod.spec["terminationGracePeriodSeconds"].as_u64().unwrap(), "{delay}");
+    classic["env"].as_array_mut().unwrap().retain(|entry| entry["name"] != "SIDETRACE_TERMINATION_DELAY");
+    assert_eq!(classic, native);
+    assert_eq!(pod.container("agent"), base.container("agent"));
+    assert_eq!(pod.container("sidetrace-init"), base.container("sidetrace-init"));
+}
+
+#[test]
+fn without_net_admin_the_pod_passes_restricted() {
+    for (variant, pod) in every_variant() {
+        let broken = restricted(&pod);
+        assert_eq!(broken.is_empty(), variant == "forward-proxy", "{variant}: {broken:?}");
+    }
+}
+
+#[test]
+fn the_proxys_address_is_made_of_a_credential_of_the_pods_own() {
+    let pod = variant("forward-proxy");
+    assert_eq!(pod.names("initContainers"), ["sidetrace"], "no redirect");
+    let entry = |container: &str| {
+        let of_it = |entry: &&Value| entry["name"] == "SIDETRACE_FORWARD_CREDENTIAL";
+        let found = variables(pod.container(container)).position(|entry| of_it(&entry)).unwrap();
+        (found, variables(pod.container(container)).nth(found).unwrap()["valueFrom"].clone())
+    };
+    let (first, credential) = entry("agent");
+    assert_eq!(credential, json!({"fieldRef": {"fieldPath": "metadata.uid"}}));
+    assert_eq!(credential, entry("sidetrace").1);
+    // Kubernetes puts in only what stands before.
+    assert_eq!(first, 0);
+    let agent = pod.container("agent");
+    for name in ["HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy"] {
+        assert_eq!(value(agent, name), "http://sidetrace:$(SIDETRACE_FORWARD_CREDENTIAL)@127.0.0.1:15107");
+    }
+    assert_eq!(value(agent, "NO_PROXY"), value(agent, "no_proxy"));
+}
+
+#[test]
+fn a_probe_of_a_redirected_port_asks_more_than_whether_it_is_open() {
+    let pod = variant("inbound");
+    let excluded = value(pod.container("sidetrace-init"), "SIDETRACE_REDIRECT_LOCAL_EXCLUDE_PORTS");
+    let agent = pod.container("agent");
+    let probe = &agent["livenessProbe"]["tcpSocket"]["port"];
+    let port = agent["ports"].as_array().unwrap().iter().find(|port| port["name"] == *probe).unwrap();
+    assert_eq!(port["containerPort"].to_string(), excluded.as_str().unwrap());
+    assert!(agent["readinessProbe"]["httpGet"].is_object());
+}
+
+#[test]
+fn what_the_user_sets_wins_in_the_order_that_the_document_shows() {
+    let document = std::fs::read_to_string(root().join("deploy/README.md")).unwrap();
+    let example = document.split("```yaml\n# kustomization.yaml").nth(1).unwrap().split("```").next().unwrap();
+    let text = layered("own_values", &example.replace("sidetrace/deploy/base", "BASE"));
+    let pod = Pod::of(&validate(&text, &[]).unwrap());
+    assert_eq!(pod.names("initContainers"), ["sidetrace-init", "sidetrace", "fetch-model"]);
+    let agent = pod.container("agent");
+    assert_eq!(value(agent, "SSL_CERT_FILE"), "/etc/ssl/mine.pem");
+    assert_eq!(value(agent, "CURL_CA_BUNDLE"), &format!("{TRUST}/bundle.pem"));
+    assert_eq!(agent["image"], "registry.example.com/my-agent:1.2.3");
+    for ours in pod.ours() {
+        let image = format!("registry.example.com/{}@sha256:", ours["name"].as_str().unwrap());
+        assert!(ours["image"].as_str().unwrap().starts_with(&image), "{ours}");
+    }
+    assert_eq!(value(pod.container("sidetrace"), "OTEL_EXPORTER_OTLP_ENDPOINT"), "https://otlp.example.com:4318");
+}
+
+#[test]
+fn the_classic_sidecar_stays_first_if_a_patch_begins_with_it() {
+    let patched = |containers: &str| {
+        let patch = format!(
+            "{{apiVersion: apps/v1, kind: Deployment, metadata: {{name: agent}}, spec: {{template: {{spec: {{\
+             initContainers: [{{name: mine, image: mine}}], containers: [{containers}]}}}}}}}}"
+        );
+        let text = layered("own_classic", &format!("resources: [OVERLAYS/classic]\npatches: [{{patch: '{patch}'}}]\n"));
+        Pod::of(&validate(&text, &[]).unwrap())
+    };
+    let agent = "{name: agent, image: own}";
+    let pod = patched(&format!("{{name: sidetrace}}, {agent}"));
+    assert_eq!(pod.names("containers"), ["sidetrace", "agent"]);
+    assert_eq!(pod.names("initContainers"), ["mine", "sidetrace-init"], "which the document says too");
+    // The trap that the document warns of. If it is gone, so may the warning.
+    assert_eq!(patched(agent).names("containers"), ["agent", "sidetrace"]);
+}
+
+#[test]
+fn the_seccomp_profile_is_for_the_runtime_and_lets_nothing_dangerous_through() {
+    let profile: Value =
+        serde_json::from_str(&std::fs::read_to_string(root().join("deploy/seccomp/sidetrace.json")).unwrap()).unwrap();
+    // A call that is not known fails as on a kernel without it, for libraries know what to do then.
+    assert_eq!((&profile["defaultAction"], &profile["defaultErrnoRet"]), (&json!("SCMP_ACT_ERRNO"), &json!(38)));
+    let mut names = Vec::new();
+    for rule in profile["syscalls"].as_array().unwrap() {
+        assert_eq!(rule["action"], "SCMP_ACT_ALLOW");
+        let these = rule["names"].as_array().unwrap().iter().map(|name| name.as_str().unwrap());
+        // Those that are allowed by their arguments are named in no other rule.
+        names.extend(these.map(|name| (name, rule["args"].is_array())));
+    }
+    for dangerous in [
+        "bpf",
+        "clone3",
+        "io_uring_setup",
+        "keyctl",
+        "mount",
+        "perf_event_open",
+        "pivot_root",
+        "process_vm_readv",
+        "ptrace",
+        "setns",
+        "setuid",
+        "unshare",
+        "userfaultfd",
+    ] {
+        assert!(!names.iter().any(|(name, _)| *name == dangerous), "{dangerous}");
+    }
+    assert_eq!(names.iter().filter(|name| **name == ("socket", true)).count(), 4);
+    for (name, narrowed) in &names {
+        assert!(!narrowed || ["socket", "clone"].contains(name), "{name}");
+        let times = names.iter().filter(|(other, _)| other == name).count();
+        assert!(times == 1 || *narrowed, "{name} is named {times} times");
+    }
+}
+
+/// The Pod of a Deployment or a Job.
+struct Pod {
+    spec: Value,
+}
+
+impl Pod {
+    fn of(manifests: &Value) -> Pod {
+        let mut pods = manifests.as_array().unwrap().iter().filter_map(|manifest| manifest["spec"].get("template"));
+        let pod = Pod { spec: pods.next().unwrap()["spec"].clone() };
+        assert!(pods.next().is_none());
+        pod
+    }
+
+    fn all(&self) -> impl Iterator<Item = &Value> {
+        ["initContainers", "containers"].into_iter().flat_map(|list| self.spec[list].as_array().unwrap())
+    }
+
+    fn ours(&self) -> impl Iterator<Item = &Value> {
+        self.all().filter(|container| OURS.contains(&container["name"].as_str().unwrap()))
+    }
+
+    fn container(&self, name: &str) -> &Value {
+        self.all().find(|container| container["name"] == name).unwrap_or_else(|| panic!("no container {name}"))
+    }
+
+    fn names(&self, list: &str) -> Vec<&str> {
+        self.spec[list].as_array().unwrap().iter().map(|container| container["name"].as_str().unwrap()).collect()
+    }
+}
+
+/// What of the Pod Security Standard `restricted` this pod breaks, of the fields that our manifests use.
+fn restricted(pod: &Pod) -> Vec<String> {
+    let mut broken = Vec::new();
+    for container in pod.all() {
+        let name = container["name"].as_str().unwrap();
+        let security = &container["securityContext"];
+        let mut demand = |holds: bool, what: &str| {
+            if !holds {
+                broken.push(format!("{name}: {what}"));
+            }
+        };
+        demand(security["runAsNonRoot"] == true, "runAsNonRoot");
+        demand(security["runAsUser"] != 0, "runAsUser");
+        demand(security["allowPrivilegeEscalation"] == false, "allowPrivilegeEscalation");
+        demand(security["privileged"] != true, "privileged");
+        demand(security["capabilities"]["drop"] == json!(["ALL"]), "capabilities.drop");
+        demand(security["capabilities"]["add"].is_null(), "capabilities.add");
+        demand(
+            ["RuntimeDefault", "Localhost"].iter().any(|kind| security["seccompProfile"]["type"] == *kind),
+            "seccompProfile",
+        );
+        let ports = container["ports"].as_array().into_iter().flatten();
+        demand(ports.clone().all(|port| port["hostPort"].is_null()), "hostPort");
+    }
+    for volume in pod.spec["volumes"].as_array().unwrap() {
+        let allowed = [
+            "configMap",
+            "csi",
+            "downwardAPI",
+            "emptyDir",
+            "ephemeral",
+            "persistentVolumeClaim",
+            "projected",
+            "secret",
+        ];
+        if !allowed.iter().any(|kind| volume[kind].is_object()) {
+            broken.push(format!("volume {}", volume["name"]));
+        }
+    }
+    broken
+}
+
+fn variables(container: &Value) -> impl Iterator<Item = &Value> {
+    container["env"].as_array().into_iter().flatten()
+}
+
+fn value<'a>(container: &'a Value, name: &str) -> &'a Value {
+    let found: Vec<_> = variables(container).filter(|entry| entry["name"] == name).collect();
+    assert_eq!(found.len(), 1, "{name} in {}", container["name"]);
+    &found[0]["value"]
+}
+
+fn mounts(container: &Value) -> impl Iterator<Item = &Value> {
+    container["volumeMounts"].as_array().into_iter().flatten()
+}
+
+fn every_variant() -> impl Iterator<Item = (String, Pod)> {
+    names("deploy/overlays").into_iter().chain(["base".to_owned()]).map(|name| {
+        let pod = variant(&name);
+        (name, pod)
+    })
+}
+
+fn variant(name: &str) -> Pod {
+    let folder = if name == "base" { root().join("deploy/base") } else { root().join("deploy/overlays").join(name) };
+    Pod::of(&validate(&kustomize(&folder), &[]).unwrap())
+}
+
+fn names(folder: &str) -> Vec<String> {
+    let mut names: Vec<_> = std::fs::read_dir(root().join(folder))
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .collect();
+    names.sort();
+    names
+}
+
+/// Renders a kustomization of a user's own, in which BASE, OVERLAYS and COMPONENTS stand for ours.
+fn layered(name: &str, kustomization: &str) -> String {
+    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("manifests").join(name);
+    std::fs::create_dir_all(&folder).unwrap();
+    // kustomize takes no absolute paths.
+    let up: PathBuf = folder.strip_prefix(root()).unwrap().components().map(|_| "..").collect();
+    let ours = |folder: &str| up.join("deploy").join(folder).display().to_string();
+    let text = kustomization.replace("BASE", &ours("base")).replace("OVERLAYS", &ours("overlays"));
+    std::fs::write(folder.join("kustomization.yaml"), text.replace("COMPONENTS", &ours("components"))).unwrap();
+    kustomize(&folder)
+}
+
+fn kustomize(folder: &Path) -> String {
+    let output = Command::new(tool("kubectl")).arg("kustomize").arg(folder).output().unwrap();
+    assert!(output.status.success(), "{}: {}", folder.display(), String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).unwrap()
+}
+
+/// The manifests as a JSON list, or what is wrong with them. Without versions: the last four.
+fn validate(manifests: &str, versions: &[&str]) -> Result<Value, String> {
+    let mut command = Command::new(tool("python"));
+    command.arg(root().join("tests/it/manifests/validate.py")).args(versions);
+    let mut process = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    process.stdin.take().unwrap().write_all(manifests.as_bytes()).unwrap();
+    let output = process.wait_with_output().unwrap();
+    if output.status.success() {
+        Ok(serde_json::from_slice(&output.stdout).unwrap())
+    } else {
+        Err(String::from_utf8_lossy(&output.stderr).into_owned())
+    }
+}
+
+fn tool(name: &str) -> PathBuf {
+    let tool = root().join("target/tools/kube/bin").join(name);
+    assert!(tool.exists(), "{} is missing: `make tools` installs it", tool.display());
+    tool
+}
+
+const TRUST: &str = "/run/sidetrace/trust";
+const OURS: [&str; 2] = ["sidetrace-init", "sidetrace"];
