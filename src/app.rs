@@ -6,6 +6,7 @@
 mod harden;
 mod interception;
 mod operators;
+mod signals;
 
 use std::io;
 use std::sync::Arc;
@@ -13,7 +14,6 @@ use std::time::Duration;
 
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use tokio::net::TcpListener;
-use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{error, info, warn};
@@ -34,6 +34,7 @@ use crate::telemetry::{LogFilter, Metrics};
 use crate::{genai, otlp, trace};
 use interception::Interception;
 use operators::Operators;
+use signals::Signals;
 
 /// Runs the sidecar until SIGTERM or SIGINT, then drains.
 pub fn run(assembled: &Assembled, log: LogFilter) -> io::Result<()> {
@@ -98,9 +99,8 @@ async fn data_plane(
     interception: Option<Interception>,
 ) -> io::Result<()> {
     let config = &assembled.config;
-    // Before anything is served: a SIGTERM from now on drains, for PID 1 too, which has no default action.
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
+    // Before anything is served: a SIGTERM from now on drains.
+    let mut signals = Signals::listen()?;
     let redirected = [
         (Direction::Outbound, "SIDETRACE_OUTBOUND_PORT", config.outbound_port),
         (Direction::Inbound, "SIDETRACE_INBOUND_PORT", config.inbound_port),
@@ -137,16 +137,13 @@ async fn data_plane(
         export = config.export.as_ref().and_then(|export| export.endpoint.authority()).map(|to| to.as_str()),
         "ready"
     );
-    let mut signals = 1;
-    tokio::select! {
-        _ = terminate.recv() => {}
-        _ = interrupt.recv() => {}
-        () = operators.quit.cancelled() => signals = 0,
+    let impatience = tokio::select! {
+        impatience = signals.drain_begins(&operators.quit, config.termination_delay) => impatience,
         ended = futures_util::future::select_all(accepting) => {
             error!("a listener stopped: {:?}", ended.0);
             return Err(io::Error::other("a listener stopped"));
         }
-    }
+    };
     operators.health.set_ready(false);
     info!(open = proxy.metrics.connections_open.value(), deadline = ?config.drain_timeout, "draining");
     proxy.drain.cancel();
@@ -158,13 +155,9 @@ async fn data_plane(
         () = tokio::time::sleep(config.drain_timeout) => {
             warn!(open = proxy.metrics.connections_open.value(), "the drain's deadline passed: closing what is left");
         }
-        // A second signal is impatience; one that follows an orderly quit is what ends a pod.
         () = async {
-            while signals < 2 {
-                tokio::select! {
-                    _ = terminate.recv() => signals += 1,
-                    _ = interrupt.recv() => signals += 1,
-                }
+            for _ in 0..impatience {
+                signals.next().await;
             }
         } => warn!("told again: closing what is left"),
     }

@@ -5,8 +5,9 @@ mod check;
 use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
-use clap::{Arg, ArgAction, Command, value_parser};
+use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
 use tracing::{error, warn};
 
 use crate::config::assembly::{self, Assembled, Problems};
@@ -16,6 +17,7 @@ use crate::{app, telemetry};
 pub fn main() -> ExitCode {
     let matches = command().get_matches();
     match matches.subcommand() {
+        Some(("check", matches)) if matches.get_flag("health") => health(matches),
         Some(("check", matches)) => with_config(|assembled| {
             let quiet = matches.get_flag("quiet");
             if matches.get_flag("trust") {
@@ -49,6 +51,17 @@ fn command() -> Command {
         .value_parser(value_parser!(PathBuf))
         .requires("trust")
         .help("The folder with the authority's files [default: SIDETRACE_TRUST_DIR]");
+    let health = Arg::new("health")
+        .long("health")
+        .action(ArgAction::SetTrue)
+        .conflicts_with_all(["trust", "ipv6"])
+        .help("Instead: ask the sidecar of this pod whether it is ready, as an exec probe does");
+    let wait = Arg::new("wait")
+        .long("wait")
+        .value_name("SECONDS")
+        .value_parser(value_parser!(u64).range(0..=3600))
+        .requires("health")
+        .help("Ask until it is, for so long at most [default: once]");
     Command::new("sidetrace")
         .version(env!("CARGO_PKG_VERSION"))
         .about("Distributed tracing for AI agents, without a line of agent code changed")
@@ -61,14 +74,26 @@ fn command() -> Command {
                 .about("Prove that this namespace's traffic is redirected to the sidecar, or say what to do")
                 .after_help(
                     "Run it as the agent's user: the sidecar's own user is exempt. Exit code 0 means redirected.\nWith \
-                     --trust run it in the agent's environment. Exit code 0 means that all runtimes found trust it.",
+                     --trust run it in the agent's environment. Exit code 0 means that all runtimes found trust it.\n\
+                     --health works for every user. Exit code 0 means ready, 1 not.",
                 )
                 .arg(ipv6)
                 .arg(quiet)
                 .arg(trust)
-                .arg(dir),
+                .arg(dir)
+                .arg(health)
+                .arg(wait),
         )
         .subcommand(Command::new("config").about("Print the configuration in force, and where each value came from"))
+}
+
+/// Needs one setting: a rules file that was changed badly must not make a sidecar look ill that goes on with the old one.
+fn health(matches: &ArgMatches) -> ExitCode {
+    let wait = matches.get_one::<u64>("wait").copied().unwrap_or_default();
+    match assembly::health_port() {
+        Ok(port) => check::health::run(port, Duration::from_secs(wait), matches.get_flag("quiet")),
+        Err(problems) => refuse(&problems),
+    }
 }
 
 fn with_config(run: impl FnOnce(Assembled) -> ExitCode) -> ExitCode {

@@ -37,9 +37,11 @@ pub struct Config {
     pub mark: Option<u32>,
     /// Worker threads of the data plane.
     pub workers: usize,
-    /// How long calls under way may take after SIGTERM.
+    /// How long we go on as before after SIGTERM.
+    pub termination_delay: Duration,
+    /// How long calls under way may take after that.
     pub drain_timeout: Duration,
-    /// How long the last spans may take to be delivered after that.
+    /// How long the last spans may take to be delivered then.
     pub flush_timeout: Duration,
     /// Our own log.
     pub log: Log,

@@ -1,8 +1,9 @@
 //! `sidetrace check`: sends a token to an address that is never routed, and expects it back from the outbound port.
 //!
 //! Before the sidecar runs (the init container's last step) the check listens on that port itself; later the sidecar
-//! answers. With `--trust` it asks the runtimes of this machine whom they trust.
+//! answers. With `--trust` it asks the runtimes of this machine whom they trust, with `--health` the sidecar whether it is ready.
 
+pub(super) mod health;
 pub(super) mod trust;
 
 use std::io::{self, Read, Write};

@@ -76,11 +76,21 @@ impl fmt::Display for Problems {
 impl std::error::Error for Problems {}
 
 /// Reads this process's environment and what the downward API has put into files.
-#[allow(clippy::disallowed_methods, reason = "this is the place")]
 pub fn from_process() -> Result<Assembled, Problems> {
-    let variables = std::env::vars_os()
-        .map(|(name, value)| (name.to_string_lossy().into_owned(), value.to_string_lossy().into_owned()));
-    assemble(variables.collect(), |path| read_text(Path::new(path)))
+    assemble(environment(), |path| read_text(Path::new(path)))
+}
+
+/// Reads where a sidecar with this environment answers for its health, and nothing else.
+pub fn health_port() -> Result<u16, Problems> {
+    let mut reader = Reader::of(environment());
+    let port = reader.health_port();
+    if reader.problems.is_empty() { Ok(port) } else { Err(Problems(reader.problems)) }
+}
+
+#[allow(clippy::disallowed_methods, reason = "this is the place")]
+fn environment() -> BTreeMap<String, String> {
+    let variables = std::env::vars_os();
+    variables.map(|(name, value)| (name.to_string_lossy().into_owned(), value.to_string_lossy().into_owned())).collect()
 }
 
 /// Reads the rules file again, and nothing else. The caller keeps what it has if there is a problem.
@@ -113,13 +123,11 @@ pub fn assemble(
     variables: BTreeMap<String, String>,
     read_file: impl Fn(&str) -> io::Result<String>,
 ) -> Result<Assembled, Problems> {
-    let ours = |name: &str, value: &str| !(name.starts_with("SIDETRACE_") && is_service_link(name, value));
-    let variables = variables.into_iter().filter(|(name, value)| ours(name, value)).collect();
-    let mut reader = Reader { variables, ..Reader::default() };
+    let mut reader = Reader::of(variables);
     reader.refuse_unknown();
     let outbound_port = reader.own("SIDETRACE_OUTBOUND_PORT", 15101, "a port number", parse_port);
     let inbound_port = reader.own("SIDETRACE_INBOUND_PORT", 15106, "a port number", parse_port);
-    let health_port = reader.own("SIDETRACE_HEALTH_PORT", 15120, "a port number", parse_port);
+    let health_port = reader.health_port();
     let uid = reader.own("SIDETRACE_UID", 15100, "a user id", parse);
     let mark = reader.own("SIDETRACE_MARK", Shown(None), "a number from 1 to 4294967295", |text| {
         parse_mark(text).map(|mark| Shown(Some(mark)))
@@ -129,6 +137,7 @@ pub fn assemble(
     });
     let seconds = |text: &str| parse_seconds(text, 3600).map(Seconds);
     let accepted = "seconds from 0 to 3600, for example 10 or 0.5";
+    let delay = reader.own("SIDETRACE_TERMINATION_DELAY", Seconds(Duration::ZERO), accepted, seconds);
     let drain = reader.own("SIDETRACE_DRAIN_TIMEOUT", Seconds(Duration::from_secs(15)), accepted, seconds);
     let flush = reader.own("SIDETRACE_FLUSH_TIMEOUT", Seconds(Duration::from_secs(10)), accepted, seconds);
     let filter =
@@ -182,6 +191,7 @@ pub fn assemble(
         uid,
         mark: mark.0,
         workers,
+        termination_delay: delay.0,
         drain_timeout: drain.0,
         flush_timeout: flush.0,
         log: Log { filter, json: format == "json" },
@@ -210,6 +220,16 @@ struct Reader {
 }
 
 impl Reader {
+    fn of(variables: BTreeMap<String, String>) -> Self {
+        let ours = |name: &str, value: &str| !(name.starts_with("SIDETRACE_") && is_service_link(name, value));
+        let variables = variables.into_iter().filter(|(name, value)| ours(name, value)).collect();
+        Self { variables, ..Self::default() }
+    }
+
+    fn health_port(&mut self) -> u16 {
+        self.own("SIDETRACE_HEALTH_PORT", 15120, "a port number", parse_port)
+    }
+
     /// A variable's value; an empty one is unset.
     fn value(&self, name: &str) -> Option<&str> {
         self.variables.get(name).map(|value| value.trim()).filter(|value| !value.is_empty())
@@ -428,7 +448,7 @@ const MAX_PATH: usize = 4095;
 const ABSOLUTE: &str = "an absolute path without \"..\"";
 /// Read by `iptables/init.sh`, which may share the environment of `sidetrace check`.
 const REDIRECT: &str = "SIDETRACE_REDIRECT_";
-const OWN: [&str; 31] = [
+const OWN: [&str; 32] = [
     "SIDETRACE_CONFIG",
     "SIDETRACE_GENAI_METRICS",
     "SIDETRACE_OUTBOUND_PORT",
@@ -448,6 +468,7 @@ const OWN: [&str; 31] = [
     "SIDETRACE_GID",
     "SIDETRACE_MARK",
     "SIDETRACE_WORKERS",
+    "SIDETRACE_TERMINATION_DELAY",
     "SIDETRACE_DRAIN_TIMEOUT",
     "SIDETRACE_FLUSH_TIMEOUT",
     "SIDETRACE_EXPORT_TOKEN_FILE",

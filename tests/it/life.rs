@@ -1,6 +1,8 @@
 //! The program's life: start, health, configuration, drain, and the proof that it is redirected to.
 
 use std::collections::BTreeSet;
+use std::io::{Read, Write};
+use std::net::TcpStream;
 use std::os::unix::process::CommandExt;
 use std::process::{Command, Output};
 
@@ -60,6 +62,84 @@ fn sigterm_under_load_ends_calls_in_order_and_loses_no_span() {
         assert!(ids.contains(&header[36..52]), "a call without a span: {header}");
     }
     assert!(spans.len() >= answered && answered >= 600, "{answered} answered, {} spans", spans.len());
+}
+
+#[test]
+fn with_a_delay_a_signal_changes_nothing_until_the_next_one() {
+    let mut pod = Pod::start_with(&[("SIDETRACE_TERMINATION_DELAY", "600")]);
+    let _origin = pod.origin("http", &["8080"]);
+    pod.sidecar().signal(Signal::SIGTERM);
+    pod.sidecar().wait_for("going on as before", 1);
+    assert!(health(&pod, &[], "15120").status.success(), "still ready");
+    let call = || pod.agent.sh_ok(&format!("curl -sSf http://{WORLD_V4}:8080/plain"));
+    call();
+    call();
+    // The second one, which is no impatience yet: what is under way ends in order.
+    let said = pod.stop_sidecar();
+    assert!(said.contains("drained") && said.contains("created=2 exported=2 lost=0"), "{said}");
+    assert!(!said.contains("told again"), "{said}");
+}
+
+#[test]
+fn a_quit_means_that_the_agent_has_ended_and_waits_for_no_delay() {
+    let mut pod = Pod::start_with(&[("SIDETRACE_TERMINATION_DELAY", "600"), ("SIDETRACE_QUIT_ENDPOINT", "true")]);
+    let quit = |pod: &Pod| pod.agent.sh_ok("curl -sSf -X POST http://127.0.0.1:15120/quitquitquit");
+    quit(&pod);
+    assert!(!pod.sidecar_ends().contains("going on as before"));
+    pod.start_sidecar();
+    pod.sidecar().signal(Signal::SIGINT);
+    pod.sidecar().wait_for("going on as before", 1);
+    quit(&pod);
+    assert!(pod.sidecar_ends().contains("drained"));
+}
+
+#[test]
+fn the_health_command_says_whether_the_sidecar_is_ready() {
+    let mut pod = Pod::without_sidecar(&[]);
+    let fails = |pod: &Pod, port: &str, why: &str| {
+        let output = health(pod, &[], port);
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(1), "{said}");
+        assert!(said.contains(why), "{said}");
+    };
+    fails(&pod, "15120", "no sidecar answers");
+    // It waits for a sidecar that comes.
+    let (netns, waiting) = (pod.agent.clone(), health_command(&["--wait", "30"], "15120"));
+    let waiting = std::thread::spawn(move || netns.output(waiting));
+    pod.start_sidecar();
+    let output = waiting.join().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    assert_eq!(output.stdout, b"ready\n");
+    // With the redirect it is the same, and a rules file that is no longer sound is no illness.
+    pod.redirect(&[]);
+    let mut command = health_command(&["--quiet"], "15120");
+    command.env("SIDETRACE_CONFIG", "/nonexistent");
+    let output = pod.agent.output(command);
+    assert!(output.status.success() && output.stdout.is_empty() && output.stderr.is_empty());
+
+    let _origin = pod.app("http", &["8080"]);
+    fails(&pod, "8080", "something else");
+    let mute = pod.agent.enter(|| std::net::TcpListener::bind("127.0.0.1:8081").unwrap());
+    fails(&pod, "8081", "timed out");
+    drop(mute);
+    assert_eq!(health(&pod, &[], "none").status.code(), Some(2));
+}
+
+#[test]
+fn the_health_command_says_that_a_sidecar_drains() {
+    let mut pod = Pod::start();
+    let _origin = pod.origin("http", &["8080"]);
+    let mut call = pod.agent.enter(|| TcpStream::connect(format!("{WORLD_V4}:8080")).unwrap());
+    call.write_all(b"POST /plain HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\n\r\nab").unwrap();
+    until("the call is under way", || pod.metric("sidetrace_detected_total{protocol=\"http1\"}") == 1);
+    pod.sidecar().signal(Signal::SIGTERM);
+    pod.sidecar().wait_for("draining", 1);
+    let output = health(&pod, &[], "15120");
+    assert_eq!(output.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("not ready"));
+    call.write_all(b"cd").unwrap();
+    call.read_to_string(&mut String::new()).unwrap();
+    pod.sidecar_ends();
 }
 
 #[test]
@@ -157,6 +237,7 @@ fn config_prints_what_is_in_force_and_hides_credentials() {
         ("OTEL_EXPORTER_OTLP_ENDPOINT", "environment", "http://c:4318/v1/traces"),
         ("OTEL_EXPORTER_OTLP_HEADERS", "environment", "x-key=(hidden)"),
         ("SIDETRACE_OUTBOUND_PORT", "default", "15101"),
+        ("SIDETRACE_TERMINATION_DELAY", "default", "0"),
         ("(resource)", "in force", "service.name=unknown_service"),
     ] {
         let found = said.lines().any(|line| line.starts_with(name) && line.contains(source) && line.ends_with(value));
@@ -225,6 +306,20 @@ fn a_redirect_that_does_not_exempt_us_is_refused_and_named_instead_of_looping() 
     assert!(loops < 20, "{loops} connections for one call");
     let said = pod.stop_sidecar();
     assert!(said.contains("--proxy-uid") && said.contains("--proxy-mark"), "{said}");
+}
+
+/// As the sidecar's container runs it: by the sidecar's own user, where there is more than one.
+fn health_command(arguments: &[&str], port: &str) -> Command {
+    let mut command = Command::new(binary());
+    command.args(["check", "--health"]).args(arguments).env_clear().env("SIDETRACE_HEALTH_PORT", port);
+    if full_uid_map() {
+        command.uid(15100).gid(15100);
+    }
+    command
+}
+
+fn health(pod: &Pod, arguments: &[&str], port: &str) -> Output {
+    pod.agent.output(health_command(arguments, port))
 }
 
 fn check(pod: &Pod, arguments: &[&str]) -> Output {
