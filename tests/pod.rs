@@ -16,8 +16,11 @@ mod pod {
     mod manifest;
     mod world;
 
+    mod classic;
     mod ends;
+    mod forward;
     mod inbound;
+    mod measure;
     mod native;
     mod sidecar;
     mod users;

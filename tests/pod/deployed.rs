@@ -8,6 +8,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::Value;
 
+use super::images::podman_ok;
 use super::manifest::Manifest;
 use super::world::World;
 use crate::it::support::{GUARD, Netns, Process, root};
@@ -95,11 +96,25 @@ impl Deployed {
 
     /// SIGKILL to the first process of a container.
     pub(crate) fn kill(&self, container: &str) {
+        kill(Pid::from_raw(self.id(container)), Signal::SIGKILL).unwrap();
+    }
+
+    /// Runs a command in a container; what it printed. It has to succeed.
+    pub(crate) fn exec(&self, container: &str, words: &[&str]) -> String {
+        let life = self.life(container);
+        podman_ok(&[&["exec", life["podman"].as_str().unwrap()], words].concat())
+    }
+
+    /// The process of a container, as the host sees it.
+    pub(crate) fn id(&self, container: &str) -> i32 {
+        self.life(container)["pid"].as_i64().unwrap().try_into().unwrap()
+    }
+
+    /// The event of a container's last start.
+    fn life(&self, container: &str) -> Value {
         let said = self.kubelet.said();
         let events = said.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
-        let of_it = events.filter(|event| event["container"] == container && event["pid"].is_number());
-        let id = of_it.last().unwrap()["pid"].as_i64().unwrap();
-        kill(Pid::from_raw(id.try_into().unwrap()), Signal::SIGKILL).unwrap();
+        events.filter(|event| event["container"] == container && event["pid"].is_number()).last().unwrap()
     }
 
     /// Nothing is restarted or probed meanwhile.

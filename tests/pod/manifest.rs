@@ -46,7 +46,8 @@ impl Manifest {
             write!(text, "  - target: {{name: agent}}\n    patch: |-\n{}", indented(&patch, "      ")).unwrap();
         }
         std::fs::write(folder.join("kustomization.yaml"), &text).unwrap();
-        let output = Command::new("kubectl").args(["kustomize"]).arg(&folder).output().expect("kubectl is missing");
+        let kubectl = root().join("target/tools/kube/bin/kubectl");
+        let output = Command::new(kubectl).arg("kustomize").arg(&folder).output().expect("kubectl is missing: `make tools` installs it");
         std::fs::remove_dir_all(&folder).unwrap();
         assert!(output.status.success(), "{text}\n{}", String::from_utf8_lossy(&output.stderr));
         let roots = serde_json::json!({

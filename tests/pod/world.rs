@@ -1,6 +1,9 @@
 //! What is outside of the pod: an internal network with names, servers behind the names that agents know, a collector.
 
 use std::net::TcpStream;
+use std::path::Path;
+use std::process::Command;
+use std::sync::Once;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use opentelemetry_proto::tonic::trace::v1::Span;
@@ -30,6 +33,8 @@ pub(crate) enum Family {
 impl World {
     pub(crate) fn new(family: Family) -> Self {
         static NUMBER: AtomicU32 = AtomicU32::new(1);
+        static SWEPT: Once = Once::new();
+        SWEPT.call_once(sweep);
         let name = format!("{PREFIX}{}-{}", std::process::id(), NUMBER.fetch_add(1, Ordering::Relaxed));
         let internet = Internet::new(&format!("pod-{name}"));
         for host in ["api.openai.com", "api.weather.example"] {
@@ -121,7 +126,7 @@ impl World {
 /// Names of what these tests make begin so.
 const PREFIX: &str = "sidetrace-test-";
 
-fn container(network: &str, name: &str, aliases: &[&str], internet: &Internet, words: &[&str]) -> std::process::Command {
+fn container(network: &str, name: &str, aliases: &[&str], internet: &Internet, words: &[&str]) -> Command {
     let name = format!("{network}-{name}");
     let mut command = podman(&["run", "--rm", "--init", "--pull=never", "--network", network, "--name", &name]);
     for alias in aliases {
@@ -131,6 +136,17 @@ fn container(network: &str, name: &str, aliases: &[&str], internet: &Internet, w
     command.args(["--volume", &format!("{}:/internet:ro", internet.folder().display())]);
     command.arg(python()).args(words);
     command
+}
+
+/// Removes the worlds of runs that were killed.
+fn sweep() {
+    let networks = podman_ok(&["network", "ls", "--format", "{{.Name}}"]);
+    for name in networks.lines() {
+        let run = name.strip_prefix(PREFIX).and_then(|rest| rest.split_once('-'));
+        if run.is_some_and(|(id, _)| !Path::new("/proc").join(id).exists()) {
+            drop(Cleanup(name.to_owned()));
+        }
+    }
 }
 
 #[derive(Debug)]

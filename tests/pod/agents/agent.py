@@ -1,6 +1,6 @@
 """An agent as anybody would write it: it knows nothing of whoever looks on. Says a line for each call that it makes.
 
-    agent.py job [NAME…]    makes those calls, or each that it can, and ends
+    agent.py [job [NAME…]]  makes those calls, or each that it can, and ends
     agent.py serve [PORT…]  makes a call; answers GET /NAME on 8080 with what the call NAME gave; makes a last one on SIGTERM.
                             Listens on the other ports, too, until GET /close."""
 import asyncio
@@ -91,7 +91,7 @@ def told_to_end(*_):
 
 
 if __name__ == "__main__":
-    mode, *words = sys.argv[1:]
+    mode, *words = sys.argv[1:] or ["job"]
     if mode == "job":
         failed = [name for name in words or CALLS if perform(name).startswith("failed")]
         sys.exit(1 if failed else 0)
