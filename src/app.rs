@@ -7,6 +7,7 @@ mod harden;
 mod interception;
 mod operators;
 mod signals;
+mod unseen;
 
 use std::io;
 use std::sync::Arc;
@@ -222,10 +223,15 @@ impl TelemetryPlane {
         let logs_export = config.logs_export.clone();
         let resource = otlp::Resource::new(&config.resource);
         let tokens = (stop.clone(), give_up.clone());
+        // With a mark it is that which exempts: a user may be the agent's and ours.
+        let exempt = config.mark.is_none().then(|| (config.uid, config.own_ports.clone()));
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let thread = std::thread::Builder::new().name("pipeline".into()).spawn(move || {
             runtime.block_on(async move {
                 tokio::spawn(budget::watch(budget.clone(), memory));
+                if let Some((uid, own_ports)) = exempt {
+                    tokio::spawn(unseen::watch(uid, own_ports, metrics.clone()));
+                }
                 let limits = Limits {
                     schedule_delay: batch.schedule_delay,
                     max_queue_size: batch.max_queue_size,

@@ -3,8 +3,8 @@
 //!
 //! # The life of a connection
 //! `iptables/init.sh` redirects the agent's TCP to the outbound port, and what comes into the pod to the inbound one. [`app`]
-//! accepts; [`proxy::serve`] asks [`net`] where the connection wanted to go, connects there, and lets [`detect`] read who speaks
-//! first and what they say. If that is a ClientHello, and nothing speaks against it, [`tls`] shakes hands with upstream as the
+//! accepts; [`proxy::serve`] asks [`net`] where the connection wanted to go, and whose it is ([`net::owner`]) where the pod has
+//! several workloads, connects there, and lets [`detect`] read who speaks first and what they say. If that is a ClientHello, and nothing speaks against it, [`tls`] shakes hands with upstream as the
 //! client asked for it, then with the client as upstream answered, with a certificate of the pod's own [`tls::authority`],
 //! which the agent trusts by the files of [`trust`]; what is inside is detected anew. A doubt about upstream sends the untouched
 //! ClientHello there on a second connection, and the client judges for itself.

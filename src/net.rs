@@ -1,6 +1,7 @@
 //! Sockets: listeners, the original destination of a redirected connection, the way upstream, the guard against loops.
 
 pub mod linked;
+pub mod owner;
 
 use std::collections::HashSet;
 use std::io;
@@ -37,6 +38,8 @@ pub struct Target {
     pub port: u16,
     /// It is inside a tunnel.
     pub tunnel: bool,
+    /// Of an outbound connection's client, where somebody wants to know it ([`owner`]).
+    pub uid: Option<u32>,
     /// What was agreed with upstream, where TLS is intercepted.
     pub tls: Option<Arc<Session>>,
 }
@@ -61,7 +64,8 @@ impl Target {
     pub fn outbound(original: SocketAddr) -> Self {
         let address: Arc<str> = original.ip().to_string().into();
         let (peer, peer_address, port) = (original, address.clone(), original.port());
-        Self { direction: Direction::Outbound, original, address, peer, peer_address, port, tunnel: false, tls: None }
+        let (tunnel, uid, tls) = (false, None, None);
+        Self { direction: Direction::Outbound, original, address, peer, peer_address, port, tunnel, uid, tls }
     }
 
     /// The target of an inbound connection from `client`.

@@ -9,42 +9,67 @@
 
 pub mod logs;
 pub mod metrics;
+mod resource;
 mod wire;
 
+use std::sync::Arc;
+
 use bytes::Bytes;
-use opentelemetry::KeyValue;
 use opentelemetry::trace::SpanKind;
 
+pub use self::resource::Resource;
+
 use self::wire::{nanos, put_attribute, put_bytes, put_fixed32, put_fixed64, put_varint};
-use crate::trace::{Span, SpanLink, semconv};
+use crate::trace::{Span, SpanLink, Workload, semconv};
 
-/// The observed workload, encoded once.
-#[derive(Clone, Debug)]
-pub struct Resource(Vec<u8>);
-
-impl Resource {
-    /// A `Resource` with these attributes.
-    pub fn new(attributes: &[KeyValue]) -> Self {
-        let mut message = Vec::new();
-        attributes.iter().for_each(|attribute| put_attribute(&mut message, field::RESOURCE_ATTRIBUTES, attribute));
-        Self(message)
-    }
-}
-
-/// One `ExportTraceServiceRequest`: spans of one resource and one scope.
+/// One `ExportTraceServiceRequest`: spans of one scope, in a group for each workload.
 pub fn encode(resource: &Resource, spans: &[Span]) -> Bytes {
-    let mut records = Vec::with_capacity(spans.len() * TYPICAL_SPAN);
     let mut message = Vec::with_capacity(2 * TYPICAL_SPAN);
-    for span in spans {
-        message.clear();
-        put_span(&mut message, span);
-        put_bytes(&mut records, field::SCOPE_RECORDS, &message);
-    }
-    request(resource, &records)
+    grouped(
+        resource,
+        spans,
+        |span| span.workload.as_ref(),
+        |span, out| {
+            message.clear();
+            put_span(&mut message, span);
+            put_bytes(out, field::SCOPE_RECORDS, &message);
+        },
+    )
 }
 
 /// The request of any signal, which differ in their records alone: those of one resource and one scope, each with its tag.
 fn request(resource: &Resource, records: &[u8]) -> Bytes {
+    let mut request = Vec::with_capacity(records.len() + OVERHEAD);
+    put_group(&mut request, &resource.of(None), records);
+    request.into()
+}
+
+/// The same of several workloads: each is a group, in the order of their first records. `put` writes one record with its tag.
+fn grouped<R>(
+    resource: &Resource,
+    records: &[R],
+    workload: impl Fn(&R) -> Option<&Arc<Workload>>,
+    mut put: impl FnMut(&R, &mut Vec<u8>),
+) -> Bytes {
+    let mut workloads: Vec<Option<&Arc<Workload>>> = Vec::new();
+    // Most pods have one: a comparison for each record.
+    for record in records {
+        if !workloads.contains(&workload(record)) {
+            workloads.push(workload(record));
+        }
+    }
+    let mut request = Vec::new();
+    let mut group = Vec::with_capacity(records.len() * TYPICAL_SPAN);
+    for of in workloads {
+        group.clear();
+        records.iter().filter(|record| workload(record) == of).for_each(|record| put(record, &mut group));
+        request.reserve(group.len() + OVERHEAD);
+        put_group(&mut request, &resource.of(of), &group);
+    }
+    request.into()
+}
+
+fn put_group(out: &mut Vec<u8>, resource: &[u8], records: &[u8]) {
     let mut scope = Vec::new();
     put_bytes(&mut scope, field::SCOPE_NAME, env!("CARGO_PKG_NAME").as_bytes());
     put_bytes(&mut scope, field::SCOPE_VERSION, env!("CARGO_PKG_VERSION").as_bytes());
@@ -53,14 +78,12 @@ fn request(resource: &Resource, records: &[u8]) -> Bytes {
     put_bytes(&mut of_scope, field::SCOPE, &scope);
     of_scope.extend_from_slice(records);
 
-    let mut of_resource = Vec::with_capacity(of_scope.len() + resource.0.len() + 128);
-    put_bytes(&mut of_resource, field::RESOURCE, &resource.0);
+    let mut of_resource = Vec::with_capacity(of_scope.len() + resource.len() + 128);
+    put_bytes(&mut of_resource, field::RESOURCE, resource);
     put_bytes(&mut of_resource, field::SCOPES, &of_scope);
     put_bytes(&mut of_resource, field::SCHEMA_URL, semconv::SCHEMA_URL.as_bytes());
 
-    let mut request = Vec::with_capacity(of_resource.len() + 8);
-    put_bytes(&mut request, field::RESOURCES, &of_resource);
-    request.into()
+    put_bytes(out, field::RESOURCES, &of_resource);
 }
 
 fn put_span(out: &mut Vec<u8>, span: &Span) {
@@ -145,10 +168,12 @@ const STATUS_ERROR: u64 = 2;
 const HAS_IS_REMOTE: u32 = 0x100;
 const IS_REMOTE: u32 = 0x200;
 const TYPICAL_SPAN: usize = 512;
+/// What resource and scope take.
+const OVERHEAD: usize = 1024;
 
 #[cfg(test)]
 mod tests {
-    use opentelemetry::{Array, StringValue, Value};
+    use opentelemetry::{Array, KeyValue, StringValue, Value};
     use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
     use opentelemetry_proto::tonic::common::v1::any_value;
     use opentelemetry_proto::tonic::trace::v1 as wire;
@@ -206,6 +231,41 @@ mod tests {
         assert_eq!(array.values[0].value, Some(any_value::Value::StringValue("h2".into())));
         let any_value::Value::ArrayValue(array) = value("numbers") else { panic!() };
         assert_eq!(array.values[1].value, Some(any_value::Value::IntValue(-5)));
+    }
+
+    #[test]
+    fn spans_of_several_workloads_are_groups_with_a_resource_each_and_keep_their_order() {
+        let span = |name: &'static str, workload: Option<&Arc<Workload>>| {
+            let mut span = Span::new(propagation::start(&mut rand::rng()), name);
+            span.workload = workload.cloned();
+            span
+        };
+        let workload = |name: &str| Arc::new(Workload { name: name.into(), container: None, attributes: Vec::new() });
+        let (planner, writer) = (workload("planner"), workload("writer"));
+        // Of rules that were read again.
+        let again = workload("planner");
+        let spans = [
+            span("1", Some(&planner)),
+            span("2", None),
+            span("3", Some(&writer)),
+            span("4", Some(&again)),
+            span("5", None),
+        ];
+        let found: Vec<(String, Vec<String>)> = sent(&[KeyValue::new("service.name", "pod")], &spans)
+            .resource_spans
+            .into_iter()
+            .map(|group| {
+                let service = group.resource.unwrap().attributes.remove(0).value.unwrap().value.unwrap();
+                let any_value::Value::StringValue(service) = service else { panic!("{service:?}") };
+                assert_eq!((group.schema_url.as_str(), group.scope_spans.len()), (semconv::SCHEMA_URL, 1));
+                (service, group.scope_spans[0].spans.iter().map(|span| span.name.clone()).collect())
+            })
+            .collect();
+        let expected = [("planner", vec!["1", "4"]), ("pod", vec!["2", "5"]), ("writer", vec!["3"])];
+        for ((service, names), (expected, expected_names)) in found.iter().zip(&expected) {
+            assert_eq!((service.as_str(), names), (*expected, &expected_names.iter().map(|n| n.to_string()).collect()));
+        }
+        assert_eq!(found.len(), 3);
     }
 
     #[test]

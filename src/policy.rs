@@ -15,6 +15,7 @@ pub use own_telemetry::telemetry;
 use crate::config::rules::{Action, ClientCertificateRule, ExternalContext, Matcher, Price, RootsRule, Rules, Switch};
 use crate::net::Direction;
 use crate::redaction::Redaction;
+use crate::trace::Workload;
 
 /// A call, as far as rules look at it.
 #[derive(Clone, Copy, Debug)]
@@ -191,6 +192,22 @@ impl Policy {
     /// What is taken out of captured content. A call keeps the one that it began with.
     pub fn redaction(&self) -> &Arc<Redaction> {
         &self.redaction
+    }
+
+    /// Whether it counts whose an outbound connection is.
+    pub fn names_uids(&self) -> bool {
+        self.rules.workloads.iter().any(|rule| rule.uid.is_some())
+    }
+
+    /// Whose calls a connection carries, where the pod has several workloads: of an outbound one by the uid of its client, of an
+    /// inbound one by the port that it came for. `None`: the pod's.
+    pub fn workload(&self, direction: Direction, uid: Option<u32>, port: u16) -> Option<&Arc<Workload>> {
+        let mut rules = self.rules.workloads.iter();
+        let rule = match direction {
+            Direction::Outbound => rules.find(|rule| rule.uid.is_some() && rule.uid == uid),
+            Direction::Inbound => rules.find(|rule| rule.port.is_some_and(|ports| ports.contains(port))),
+        };
+        rule.map(|rule| &rule.workload)
     }
 
     /// Request headers that spans carry.

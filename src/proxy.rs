@@ -75,8 +75,12 @@ pub async fn serve(proxy: &Proxy, direction: Direction, client: TcpStream, peer:
         report_loop(why, original);
         return client.abort();
     }
+    let policy = proxy.settings.policies.load();
     let target = match direction {
-        Direction::Outbound => Target::outbound(original),
+        Direction::Outbound => {
+            let uid = if policy.names_uids() { client_uid(proxy, peer, original) } else { None };
+            Target { uid, ..Target::outbound(original) }
+        }
         // Redirected from another address than ours, it was never meant for this pod.
         Direction::Inbound if !net::is_local(original.ip()) => {
             proxy.metrics.not_redirected.inc();
@@ -84,17 +88,19 @@ pub async fn serve(proxy: &Proxy, direction: Direction, client: TcpStream, peer:
         }
         Direction::Inbound => Target::inbound(original, peer),
     };
-    if let Err(error) = forward(proxy, client, target).await {
+    let workload = policy.workload(direction, target.uid, original.port()).cloned();
+    drop(policy);
+    let context = Context { target: Arc::new(target), workload, settings: proxy.settings.clone() };
+    if let Err(error) = forward(proxy, client, context).await {
         debug!(%original, %error, "connection ended");
     }
 }
 
-async fn forward(proxy: &Proxy, client: TcpStream, target: Target) -> io::Result<()> {
-    let original = target.original;
+async fn forward(proxy: &Proxy, client: TcpStream, mut context: Context) -> io::Result<()> {
+    let original = context.target.original;
     client.set_nodelay(true)?;
     net::keep_alive(&socket2::SockRef::from(&client))?;
     let begun = SystemTime::now();
-    let mut context = Context { target: Arc::new(target), settings: proxy.settings.clone() };
     let mut own = None;
     let connecting = proxy.connector.connect(original, |local| own = Some(proxy.guard.remember(local, original)));
     let connected = tokio::select! {
@@ -121,6 +127,20 @@ async fn forward(proxy: &Proxy, client: TcpStream, target: Target) -> io::Result
     }
     drop(own);
     Ok(())
+}
+
+/// Who opened a connection, as the kernel knows it. A client that has gone is not known any more.
+fn client_uid(proxy: &Proxy, client: SocketAddr, original: SocketAddr) -> Option<u32> {
+    let found = net::owner::uid(client, original);
+    proxy.metrics.owner_lookups.inc(match &found {
+        Ok(Some(_)) => "found",
+        Ok(None) => "gone",
+        Err(_) => "failed",
+    });
+    found.unwrap_or_else(|error| {
+        debug!(%original, %error, "cannot look up whose a connection is");
+        None
+    })
 }
 
 /// How a conversation ended.

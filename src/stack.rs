@@ -25,13 +25,15 @@ use crate::policy::{Policies, Subject, Verdict};
 use crate::telemetry::Metrics;
 use crate::trace::propagation::Propagators;
 use crate::trace::sampler::Sampler;
-use crate::trace::{ActiveSpan, End, Span, SpanSink, semconv};
+use crate::trace::{ActiveSpan, End, Span, SpanSink, Workload, semconv};
 
 /// What the calls of one connection share.
 #[derive(Clone, Debug)]
 pub struct Context {
     /// Where the connection goes.
     pub target: Arc<Target>,
+    /// Whose calls these are; `None`: the pod's.
+    pub workload: Option<Arc<Workload>>,
     /// What all connections share.
     pub settings: Arc<Settings>,
 }
@@ -165,6 +167,7 @@ impl Context {
         span.push(semconv::SERVER_PORT, i64::from(target.port));
         record::network_attributes(target, &mut span);
         span.push(semconv::NETWORK_TRANSPORT, "tcp");
+        span.workload = self.workload.clone();
         span
     }
 }

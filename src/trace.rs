@@ -108,8 +108,21 @@ pub struct Span {
     pub chunks: Option<Box<ChunkTimes>>,
     /// What the model was told and said, where that leaves as an event: attribute names and JSON texts, redacted and bounded.
     pub content: Option<Box<Content>>,
+    /// Whose call it is, where the pod has several that are told apart.
+    pub workload: Option<Arc<Workload>>,
     /// How it ended.
     pub outcome: End,
+}
+
+/// One of several workloads of a pod: what is different in its resource.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Workload {
+    /// Its `service.name`.
+    pub name: Box<str>,
+    /// Its `k8s.container.name`.
+    pub container: Option<Box<str>>,
+    /// Others, in the pod's place.
+    pub attributes: Vec<KeyValue>,
 }
 
 /// Attribute names of a content event and their JSON texts.
@@ -155,6 +168,7 @@ impl Span {
             description: None,
             chunks: None,
             content: None,
+            workload: None,
             outcome: End::Cancelled,
         }
     }

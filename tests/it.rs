@@ -33,6 +33,7 @@ mod it {
     mod tls_verdicts;
     mod trust;
     mod wire;
+    mod workloads;
 }
 
 use it::support;

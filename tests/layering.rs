@@ -15,7 +15,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("net", &["telemetry"]),
     ("redaction", &[]),
     ("config", &["trace", "net", "redaction"]), // the assembly names resource attributes, rules name directions
-    ("policy", &["net", "config", "redaction"]),
+    ("policy", &["trace", "net", "config", "redaction"]), // says whose a call is: a workload of spans
     ("reload", &["telemetry", "config", "policy"]),
     ("http1", &["trace"]),
     ("detect", &["net", "http1"]),

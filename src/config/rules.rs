@@ -2,6 +2,7 @@
 //! [`super::assembly`] makes them, `policy` decides by them.
 
 mod genai;
+mod workloads;
 
 use std::fmt;
 use std::net::IpAddr;
@@ -10,6 +11,7 @@ use std::path::PathBuf;
 use http::HeaderName;
 
 pub use genai::{GenAiRules, Price, ProviderRule, Redact, Switch};
+pub use workloads::WorkloadRule;
 
 use crate::net::Direction;
 
@@ -42,6 +44,8 @@ pub struct Rules {
     pub probe_paths: Vec<PathPattern>,
     /// LLM and MCP calls.
     pub genai: GenAiRules,
+    /// Several workloads of one pod: the first that matches.
+    pub workloads: Vec<WorkloadRule>,
 }
 
 impl Rules {

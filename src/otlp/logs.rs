@@ -2,12 +2,14 @@
 //!
 //! Source: `opentelemetry-proto` v1.11, `opentelemetry/proto/logs/v1/logs.proto`.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 
 use super::Resource;
 use super::wire::{nanos, put_attribute, put_bytes, put_fixed32, put_fixed64, put_structured, put_varint};
 use crate::trace::semconv::event;
-use crate::trace::{Content, Span};
+use crate::trace::{Content, Span, Workload};
 
 /// The record of what was said in a call: the span's own attributes, and the content, structured.
 pub fn content(span: &Span, content: &Content) -> Vec<u8> {
@@ -33,11 +35,14 @@ pub fn content(span: &Span, content: &Content) -> Vec<u8> {
     record
 }
 
-/// One `ExportLogsServiceRequest`: records of one resource and one scope.
-pub fn encode<'a>(resource: &Resource, records: impl Iterator<Item = &'a [u8]>) -> Bytes {
-    let mut tagged = Vec::new();
-    records.for_each(|record| put_bytes(&mut tagged, super::field::SCOPE_RECORDS, record));
-    super::request(resource, &tagged)
+/// One `ExportLogsServiceRequest`: encoded records of one scope, in a group for each workload.
+pub fn encode(resource: &Resource, records: &[(Option<Arc<Workload>>, Vec<u8>)]) -> Bytes {
+    super::grouped(
+        resource,
+        records,
+        |(workload, _)| workload.as_ref(),
+        |(_, record), out| put_bytes(out, super::field::SCOPE_RECORDS, record),
+    )
 }
 
 /// Field numbers of a `LogRecord`.
@@ -83,7 +88,8 @@ mod tests {
         span.push(semconv::GEN_AI_INPUT_MESSAGES, text);
         let record = content(&span, &vec![(semconv::GEN_AI_INPUT_MESSAGES, text.into())]);
         let resource = Resource::new(&[KeyValue::new("service.name", "a")]);
-        let request = ExportLogsServiceRequest::decode(encode(&resource, [&*record, &*record].into_iter())).unwrap();
+        let records = [(None, record.clone()), (None, record)];
+        let request = ExportLogsServiceRequest::decode(encode(&resource, &records)).unwrap();
         let group = &request.resource_logs[0];
         assert_eq!(group.schema_url, semconv::SCHEMA_URL);
         assert_eq!(group.resource.as_ref().unwrap().attributes.len(), 1);

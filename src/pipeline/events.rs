@@ -11,7 +11,7 @@ use crate::budget::{Budget, Loan, Use};
 use crate::exporters::{self, Delivered, Exporter};
 use crate::otlp::{self, Resource};
 use crate::telemetry::Metrics;
-use crate::trace::Span;
+use crate::trace::{Span, Workload};
 
 /// Takes the content out of spans and sends it as events.
 ///
@@ -38,10 +38,10 @@ pub struct EventsBackend {
     pub timeout: Duration,
 }
 
-/// An event, encoded, and the bytes that it was lent.
+/// An event: whose it is, and its record, encoded; and the bytes that it was lent.
 #[derive(Debug)]
 struct Record {
-    bytes: Vec<u8>,
+    event: (Option<Arc<Workload>>, Vec<u8>),
     loan: Loan,
 }
 
@@ -61,7 +61,8 @@ impl Events {
         for span in spans {
             let Some(content) = span.content.take() else { continue };
             self.metrics.events_created.inc();
-            if let Err(reason) = self.send(|| otlp::logs::content(span, &content)) {
+            let workload = span.workload.clone();
+            if let Err(reason) = self.send(workload, || otlp::logs::content(span, &content)) {
                 self.metrics.events_dropped.inc(reason);
             }
         }
@@ -76,12 +77,12 @@ impl Events {
         self.delivery.take().map(|delivery| delivery.run(counted, give_up))
     }
 
-    fn send(&self, encode: impl FnOnce() -> Vec<u8>) -> Result<(), &'static str> {
+    fn send(&self, workload: Option<Arc<Workload>>, encode: impl FnOnce() -> Vec<u8>) -> Result<(), &'static str> {
         let queue = self.queue.as_ref().ok_or("no_backend")?;
         let place = queue.try_reserve().map_err(|_| "full")?;
         let bytes = encode();
         let loan = self.budget.lend(bytes.capacity(), Use::Events).ok_or("budget")?;
-        place.send(Record { bytes, loan });
+        place.send(Record { event: (workload, bytes), loan });
         Ok(())
     }
 }
@@ -102,10 +103,12 @@ impl Delivery {
             && let Some(records) = self.gather(&counted).await
         {
             let count = records.len();
-            let body = otlp::logs::encode(&self.backend.resource, records.iter().map(|record| &*record.bytes));
+            let (events, held): (Vec<_>, Vec<Loan>) =
+                records.into_iter().map(|record| (record.event, record.loan)).unzip();
+            let body = otlp::logs::encode(&self.backend.resource, &events);
             let size = body.len();
-            // Their bytes are in the body now; they are given back when it is.
-            let held: Vec<Loan> = records.into_iter().map(|record| record.loan).collect();
+            // Their bytes are in the body now; what they were lent is given back when it is.
+            drop(events);
             let EventsBackend { exporter, timeout, .. } = &self.backend;
             let delivery = exporters::deliver(&**exporter, body, *timeout, &self.metrics.logs_export, &counted);
             let delivered = give_up.run_until_cancelled(delivery).await;
@@ -129,7 +132,7 @@ impl Delivery {
                 () = counted.cancelled() => self.waiting.try_recv().ok()?,
             },
         };
-        let mut size = first.bytes.len();
+        let mut size = first.event.1.len();
         let mut records = vec![first];
         let mut due = std::pin::pin!(tokio::time::sleep(self.backend.schedule_delay));
         while records.len() < MOST_RECORDS {
@@ -140,7 +143,7 @@ impl Delivery {
                 () = &mut due => None,
             };
             let Some(record) = record else { break };
-            size += record.bytes.len();
+            size += record.event.1.len();
             if size > MOST_BYTES {
                 self.next = Some(record);
                 break;

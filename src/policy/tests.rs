@@ -2,7 +2,9 @@ use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
 
 use super::*;
-use crate::config::rules::{Cidr, HostPattern, InterceptRule, PathPattern, PortRange, PropagationRule, RecordRule};
+use crate::config::rules::{
+    Cidr, HostPattern, InterceptRule, PathPattern, PortRange, PropagationRule, RecordRule, WorkloadRule,
+};
 
 const CALL: Subject<'_> = Subject {
     direction: Direction::Outbound,
@@ -28,6 +30,25 @@ fn without_rules_everything_is_recorded_injected_and_outside() {
     assert_eq!(policy.external_context(), ExternalContext::Continue);
     assert!(policy.captured_request_headers().is_empty() && policy.captured_response_headers().is_empty());
     assert!(!policy.keeps_query_value("page"));
+}
+
+#[test]
+fn a_call_is_its_users_outbound_and_its_ports_inbound() {
+    let workload = |name: &str| Arc::new(Workload { name: name.into(), container: None, attributes: Vec::new() });
+    let rule = |uid, port: Option<u16>, name| WorkloadRule {
+        uid,
+        port: port.map(|port| PortRange { first: port, last: port }),
+        workload: workload(name),
+    };
+    let workloads = vec![rule(Some(1), Some(80), "both"), rule(Some(2), None, "user"), rule(None, Some(81), "port")];
+    let policy = Policy::new(Rules { workloads, ..Rules::default() });
+    assert!(policy.names_uids() && !Policy::default().names_uids());
+    let name = |direction, uid, port| policy.workload(direction, uid, port).map(|found| &*found.name);
+    let (outbound, inbound) = (Direction::Outbound, Direction::Inbound);
+    assert_eq!((name(outbound, Some(1), 443), name(outbound, Some(2), 80)), (Some("both"), Some("user")));
+    assert_eq!((name(outbound, Some(3), 80), name(outbound, None, 80)), (None, None));
+    assert_eq!((name(inbound, None, 80), name(inbound, None, 81)), (Some("both"), Some("port")));
+    assert_eq!((name(inbound, None, 82), name(inbound, Some(2), 82)), (None, None));
 }
 
 #[test]

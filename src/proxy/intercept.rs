@@ -157,8 +157,7 @@ impl Intercepted<'_> {
         debug!(original = %context.target.original, ?session, "upstream is verified");
         let accepted = Box::pin(interceptor.accept(&attempt, accepting, &said, client, session.alpn.as_deref())).await;
         drop(said);
-        let mut context =
-            Context { target: Arc::new(context.target.secured(session)), settings: context.settings.clone() };
+        let mut context = Context { target: Arc::new(context.target.secured(session)), ..context.clone() };
         let client = match accepted {
             Ok(client) => client,
             Err(refusal) => {

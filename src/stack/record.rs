@@ -117,6 +117,7 @@ impl Context {
         capture(policy.captured_request_headers(), head.headers, &mut span, |name| {
             if grpc.is_some() { semconv::rpc_request_metadata(name) } else { semconv::http_request_header(name) }
         });
+        span.workload = self.workload.clone();
         let span = ActiveSpan::new(span, settings.sink.clone());
         inspection = inspection.filter(|inspection| !inspection.is_over());
         let captured = policy.captured_response_headers().into();

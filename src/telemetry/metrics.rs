@@ -126,6 +126,8 @@ pub struct Metrics {
     pub not_redirected: Counter,
     /// Connections refused because they would have come back to us.
     pub loops: Counter,
+    /// Sockets of the user that the redirect exempts which are not ours, at the last look.
+    pub unseen_sockets: Gauge,
     /// Requests refused because two readers could see their end in different places.
     pub ambiguous: Counter,
     /// Bytes from clients to upstream, as read by us.
@@ -154,6 +156,8 @@ pub struct Metrics {
     pub logs_export: Deliveries,
     /// Measurements that found no series of their own among the agent's metrics.
     pub metrics_overflow: Counter,
+    /// Connections of which the client's user was asked for, by what came of it.
+    pub owner_lookups: Counters<3>,
     /// What connections turned out to be.
     pub detected: Counters<5>,
     /// Calls without a span, by why.
@@ -185,6 +189,7 @@ impl Default for Metrics {
             connections_open: Gauge::default(),
             not_redirected: Counter::default(),
             loops: Counter::default(),
+            unseen_sockets: Gauge::default(),
             ambiguous: Counter::default(),
             bytes_sent: Sharded::default(),
             bytes_received: Sharded::default(),
@@ -206,6 +211,7 @@ impl Default for Metrics {
             ]),
             logs_export: Deliveries::default(),
             metrics_overflow: Counter::default(),
+            owner_lookups: Counters::new(["found", "gone", "failed"]),
             detected: Counters::new(["http1", "http2", "tls", "opaque", "refused"]),
             unrecorded: Counters::new([
                 "count",
@@ -307,6 +313,12 @@ impl Metrics {
         text.counter("sidetrace_connections_not_redirected_total", help, count(&self.not_redirected));
         let help = "Connections that would have come back to us, refused.";
         text.counter("sidetrace_loops_total", help, count(&self.loops));
+        let help =
+            "Sockets of programs that run as the sidecar's own user, at the last look: their traffic is not seen.";
+        text.gauge("sidetrace_unseen_sockets", help, self.unseen_sockets.value());
+        let help = "Connections whose client's user was looked up, where workloads are told apart by it: found; gone, which counts \
+                    for the pod; failed, because the kernel does not tell.";
+        text.counters("sidetrace_owner_lookups_total", help, "outcome", self.owner_lookups.values());
         let help = "Connections by detected protocol.";
         text.counters("sidetrace_detected_total", help, "protocol", self.detected.values());
         let help = "Requests refused because two readers could see their end in different places.";

@@ -7,7 +7,7 @@ use opentelemetry_proto::tonic::common::v1::any_value::Value as Any;
 use opentelemetry_proto::tonic::logs::v1::LogRecord;
 use serde_json::{Value, json};
 
-use super::support::{Pod, Process, WORLD_V4, attribute, python, root, until};
+use super::support::{Pod, Process, RulesFile, WORLD_V4, attribute, python, root, until};
 
 #[test]
 fn what_was_said_in_a_chat_leaves_as_a_structured_event_without_secrets_and_not_on_the_span() {
@@ -39,6 +39,23 @@ fn what_was_said_in_a_chat_leaves_as_a_structured_event_without_secrets_and_not_
         }
         let everything = pod.collector.everything();
         assert!(everything.contains("[REDACTED:api_key]") && !everything.contains(SECRET), "{everything}");
+    }
+}
+
+#[test]
+fn an_event_belongs_to_the_workload_of_its_call() {
+    // Root, as the client runs.
+    let rules = RulesFile::new("events", "workloads: [{uid: 0, name: planner, container: planner}]\n");
+    let mut pod = Pod::start_with(&[(CAPTURE, "EVENT_ONLY"), ("SIDETRACE_CONFIG", rules.name())]);
+    let _provider = chat(&pod, 2);
+    let spans = pod.finish();
+    let events = pod.collector.logs();
+    assert_eq!((spans.len(), events.len()), (2, 2));
+    let resources: Vec<_> = pod.collector.resources().into_iter().chain(events.into_iter().map(|(of, _)| of)).collect();
+    for resource in resources {
+        for key in ["service.name", "k8s.container.name"] {
+            assert_eq!(attribute(&resource.attributes, key), Some(&Any::StringValue("planner".into())));
+        }
     }
 }
 

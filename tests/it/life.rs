@@ -322,6 +322,30 @@ fn health(pod: &Pod, arguments: &[&str], port: &str) -> Output {
     pod.agent.output(health_command(arguments, port))
 }
 
+#[test]
+fn a_program_that_runs_as_the_sidecars_own_user_is_not_seen_and_named_once() {
+    let mut pod = Pod::start();
+    if !full_uid_map() {
+        // There is one uid here, which agent and sidecar share: exemption is by mark, and nobody is looked for.
+        let _listener = pod.app("http", &["8081"]);
+        assert_eq!(pod.metric("sidetrace_unseen_sockets"), 0);
+        return;
+    }
+    let _greeter = pod.origin("greet", &["8025"]);
+    let mut client = Command::new("python3");
+    let talk = "import socket, sys; s = socket.create_connection((sys.argv[1], 8025)); [0 for _ in iter(lambda: s.recv(99), b'')]";
+    client.args(["-c", talk, WORLD_V4]).uid(15100).gid(15100);
+    let client = Process::start("client", &pod.agent, client);
+    until("it is found", || pod.metric("sidetrace_unseen_sockets") == 1);
+    pod.sidecar().wait_for("sidecar's own user", 1);
+    assert_eq!(pod.metric("sidetrace_connections_total"), 0, "exempt");
+    drop(client);
+    until("it has gone", || pod.metric("sidetrace_unseen_sockets") == 0);
+    let said = pod.stop_sidecar();
+    assert_eq!(said.matches("sidecar's own user").count(), 1, "{said}");
+    assert!(said.contains("uid=15100") && said.contains("runAsUser"), "{said}");
+}
+
 fn check(pod: &Pod, arguments: &[&str]) -> Output {
     let mut command = Command::new(binary());
     command.arg("check").args(arguments).env_clear();

@@ -53,38 +53,38 @@ impl fmt::Display for Why {
 }
 
 fn ask(port: u16, until: Instant) -> Result<(), Why> {
-    match &exchange(port, until).map_err(Why::Silent)? {
-        READY => Ok(()),
-        NOT_READY => Err(Why::NotReady),
-        _ => Err(Why::Stranger),
+    let answer = exchange(port, until).map_err(Why::Silent)?;
+    let is = |status: &[u8], body: &[u8]| answer.starts_with(status) && answer.ends_with(body);
+    match () {
+        () if is(b"HTTP/1.1 200 ", b"\r\n\r\nready\n") => Ok(()),
+        () if is(b"HTTP/1.1 503 ", b"\r\n\r\nnot ready\n") => Err(Why::NotReady),
+        () => Err(Why::Stranger),
     }
 }
 
-/// The beginning of the answer, which is all that is asked for; the rest is zero if it is shorter.
-fn exchange(port: u16, until: Instant) -> io::Result<[u8; READY.len()]> {
+/// The answer, as far as one of ours can be long.
+fn exchange(port: u16, until: Instant) -> io::Result<Vec<u8>> {
     // No timeout of zero: the standard library refuses it.
     let left = || until.saturating_duration_since(Instant::now()).max(Duration::from_millis(1));
     let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
     let mut stream = TcpStream::connect_timeout(&address, left())?;
     stream.set_write_timeout(Some(left()))?;
     stream.write_all(b"GET /ready HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n")?;
-    let mut heard = [0; READY.len()];
-    let mut length = 0;
-    while let Some(room) = heard.get_mut(length..).filter(|room| !room.is_empty()) {
+    let mut answer = Vec::new();
+    while answer.len() < LONGEST {
+        let mut heard = [0; LONGEST];
         stream.set_read_timeout(Some(left()))?;
-        match stream.read(room) {
+        match stream.read(&mut heard) {
             Ok(0) => break,
-            Ok(read) => length += read,
+            Ok(length) => answer.extend(heard.iter().take(length)),
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Err(io::ErrorKind::TimedOut.into()),
             Err(error) => return Err(error),
         }
     }
-    Ok(heard)
+    Ok(answer)
 }
 
-const READY: &[u8; 13] = b"HTTP/1.1 200 ";
-const NOT_READY: &[u8; 13] = b"HTTP/1.1 503 ";
-
+const LONGEST: usize = 1024;
 const PATIENCE: Duration = Duration::from_secs(2);
 const LEAST: Duration = Duration::from_secs(1);
 const PAUSE: Duration = Duration::from_millis(20);

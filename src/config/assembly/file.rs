@@ -5,6 +5,7 @@ mod patterns;
 mod reader;
 mod tls;
 mod tree;
+mod workloads;
 
 use std::fmt::Display;
 
@@ -60,6 +61,9 @@ fn read(root: Item<'_>, findings: &mut Findings) -> Rules {
     }
     if let Some(section) = sections.take("genai") {
         genai::read(section, findings, &mut rules.genai);
+    }
+    if let Some(section) = sections.take("workloads") {
+        rules.workloads = workloads::read(&section, findings);
     }
     sections.close(findings);
     rules
@@ -142,6 +146,7 @@ pub(super) fn show(rules: &Rules) -> Vec<(String, String, bool)> {
     line("context", rules.context.to_string(), rules.context != Default::default());
     line("probes.paths", list(&rules.probe_paths), !rules.probe_paths.is_empty());
     genai::show(&rules.genai, &mut line);
+    workloads::show(&rules.workloads, &mut line);
     lines
 }
 

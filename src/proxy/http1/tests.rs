@@ -24,6 +24,7 @@ pub(in crate::proxy) fn recorded(budget: Arc<Budget>) -> (Context, SpanSource) {
     let (sink, source) = trace::channel(16, 16, metrics.clone());
     let context = Context {
         target: Arc::new(Target::outbound("192.0.2.1:80".parse().unwrap())),
+        workload: None,
         settings: Arc::new(Settings {
             enabled: true,
             sink: sink.clone(),

@@ -37,7 +37,7 @@ pub(crate) struct Collector {
 
 #[derive(Debug, Default)]
 struct Kept {
-    spans: Vec<Span>,
+    spans: Vec<(Resource, Span)>,
     resources: Vec<Resource>,
     metrics: Vec<(Resource, Metric)>,
     logs: Vec<(Resource, LogRecord)>,
@@ -113,8 +113,13 @@ impl Collector {
 
     /// What has arrived, in the order of the calls' starts.
     pub(crate) fn spans(&self) -> Vec<Span> {
+        self.resourced_spans().into_iter().map(|(_, span)| span).collect()
+    }
+
+    /// The same, each with its resource.
+    pub(crate) fn resourced_spans(&self) -> Vec<(Resource, Span)> {
         let mut spans = self.kept.0.lock().unwrap().spans.clone();
-        spans.sort_by_key(|span| span.start_time_unix_nano);
+        spans.sort_by_key(|(_, span)| span.start_time_unix_nano);
         spans
     }
 
@@ -223,8 +228,10 @@ async fn endpoint(listener: TcpListener, kept: Arc<(Mutex<Kept>, Condvar)>) {
                 let batch = ExportTraceServiceRequest::decode(body).unwrap();
                 kept.authorization.extend(authorization.map(|value| value.to_str().unwrap().to_owned()));
                 for group in batch.resource_spans {
+                    let resource = group.resource.clone().unwrap_or_default();
                     kept.resources.extend(group.resource);
-                    kept.spans.extend(group.scope_spans.into_iter().flat_map(|scope| scope.spans));
+                    let spans = group.scope_spans.into_iter().flat_map(|scope| scope.spans);
+                    kept.spans.extend(spans.map(|span| (resource.clone(), span)));
                 }
                 changed.notify_all();
                 Ok::<_, Infallible>(Response::new(Full::new(Bytes::new())))

@@ -75,6 +75,29 @@ pub(super) fn port(text: &str) -> Result<PortRange, Refused> {
     }
 }
 
+pub(super) fn uid(text: &str) -> Result<u32, Refused> {
+    let digits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    // The last one means "no user" to the kernel.
+    let number = digits.then(|| text.parse::<u32>().ok()).flatten().filter(|uid| *uid != u32::MAX);
+    number.ok_or_else(|| is_not("a user id from 0 to 4294967294"))
+}
+
+/// Of a resource.
+pub(super) fn attribute_name(text: &str) -> Result<(), Refused> {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"._-/".contains(&byte);
+    if text.is_empty() || text.len() > MAX_NAME || !text.bytes().all(plain) {
+        return Err(is_not("an attribute's name, such as service.version"));
+    }
+    Ok(())
+}
+
+pub(super) fn attribute_value(text: &str) -> Result<String, Refused> {
+    if text.is_empty() || text.len() > MAX_VALUE || text.contains(char::is_control) {
+        return Err(is_not("a text of up to 256 bytes on one line"));
+    }
+    Ok(text.to_owned())
+}
+
 pub(super) fn path(text: &str) -> Result<PathPattern, Refused> {
     let (whole, prefix) = match text.strip_suffix('*') {
         Some(prefix) => (prefix, true),
@@ -207,4 +230,5 @@ const SECRET_NAMES: [&str; 5] = ["x-amzn-oidc-data", "code", "sid", "sessionid",
 const HARMLESS_KEYS: [&str; 5] =
     ["idempotency-key", "x-idempotency-key", "surrogate-key", "sec-websocket-key", "x-cache-key"];
 const MAX_NAME: usize = 128;
+const MAX_VALUE: usize = 256;
 const MAX_PATH: usize = 1024;

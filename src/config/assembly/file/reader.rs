@@ -80,6 +80,24 @@ impl<'a> Item<'a> {
         nodes.iter().enumerate().map(|(index, node)| Item { place: place(index), node }).collect()
     }
 
+    /// A mapping whose keys are the user's.
+    pub(super) fn entries(&self, findings: &mut Findings) -> Vec<(&'a str, Item<'a>)> {
+        let entries = match &self.node.value {
+            Value::Map(entries) if entries.len() <= MAX_ENTRIES => &entries[..],
+            Value::Map(entries) => {
+                findings.add(self, format_args!("{} keys; accepted: up to {MAX_ENTRIES}", entries.len()));
+                &[]
+            }
+            Value::Null => &[],
+            _ => {
+                findings.add(self, format_args!("{} is not a mapping of keys to values", shown(self.node)));
+                &[]
+            }
+        };
+        let item = |key: &str, node| Item { place: format!("{}.{}", self.place, cut(key)), node };
+        entries.iter().map(|(key, node)| (key.name.as_str(), item(&key.name, node))).collect()
+    }
+
     /// A word, number or text that `parse` takes; its error completes the sentence that begins with the value.
     pub(super) fn value<T, E: std::fmt::Display>(
         &self,
@@ -164,4 +182,5 @@ fn cut(text: &str) -> String {
 
 const MAX_PROBLEMS: usize = 50;
 const MAX_ITEMS: usize = 1000;
+const MAX_ENTRIES: usize = 64;
 const MAX_SHOWN: usize = 64;

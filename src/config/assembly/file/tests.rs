@@ -60,6 +60,13 @@ genai:
   prices:
     - {provider: openai, model: gpt-4o, input: 2.5, output: 10, cache_read: 1.25, cache_write: 3}
     - {model: "gpt-*", input: 1, output: 2}
+workloads:
+  - uid: 10001
+    port: 8080-8089
+    name: planner
+    container: plan
+    resource: {service.version: 2, team: a b}
+  - {uid: 0, name: root}
 "#;
 
 #[test]
@@ -109,6 +116,11 @@ fn every_key_is_read() {
     assert!(genai.mcp_meta[0].on);
     assert_eq!((genai.redact.len(), genai.prices.len()), (3, 2));
     assert_eq!((genai.prices[0].cache_read, genai.prices[1].cache_write), (Some(1.25), None));
+    let workload = &rules.workloads[0];
+    assert_eq!((workload.uid, workload.port), (Some(10001), Some(PortRange { first: 8080, last: 8089 })));
+    assert_eq!((&*workload.workload.name, workload.workload.container.as_deref()), ("planner", Some("plan")));
+    assert_eq!(workload.workload.attributes.len(), 2);
+    assert_eq!((rules.workloads[1].uid, rules.workloads[1].port), (Some(0), None));
     let shown = show(&rules);
     let value = |name: &str| &shown.iter().find(|(shown, _, set)| shown == name && *set).unwrap().1;
     assert!(value("record[0]").ends_with("method=POST direction=outbound -> ignore"), "{shown:?}");
@@ -125,6 +137,11 @@ fn every_key_is_read() {
         value("genai.prices[0]"),
         "provider=openai model=gpt-4o -> input=2.5 output=10 cache_read=1.25 cache_write=3"
     );
+    assert_eq!(
+        value("workloads[0]"),
+        "uid=10001 port=8080-8089 -> name=planner container=plan service.version=2 team=a b"
+    );
+    assert_eq!(value("workloads[1]"), "uid=0 -> name=root");
     assert_eq!(value("propagation[0]"), "host=api.openai.com -> inject=false");
     assert_eq!(value("tls.intercept[1]"), "address=10.0.0.0/8 port=8443 -> intercept=true");
     assert_eq!(value("tls.roots[1]"), "host=localhost -> /etc/corp/root.pem");
@@ -282,6 +299,26 @@ fn every_refusal_names_the_place_the_line_the_value_and_what_is_accepted() {
         (
             "genai: {prices: [{model: 'a*', input: 1, output: 1}, {model: ab, input: 1, output: 1}]}",
             "genai.prices[1] (line 1): is never reached: [0] matches all of it",
+        ),
+        ("workloads: [{uid: 1}]", "workloads[0] (line 1): the key name is missing; accepted: the service.name of"),
+        ("workloads: [{name: a}]", "workloads[0] (line 1): says of no call that it is its own; accepted: uid, port"),
+        ("workloads: [{uid: root, name: a}]", "workloads[0].uid (line 1): \"root\" is not a user id from 0 to"),
+        ("workloads: [{uid: 4294967295, name: a}]", "\"4294967295\" is not a user id"),
+        ("workloads: [{port: 0, name: a}]", "workloads[0].port (line 1): \"0\" is not a port"),
+        ("workloads: [{uid: 1, name: ''}]", "workloads[0].name (line 1): \"\" is not a text of up to 256 bytes"),
+        ("workloads: [{uid: 1, name: a, container: [b]}]", "workloads[0].container (line 1): a list is not one value"),
+        ("workloads: [{uid: 1, name: a, resource: b}]", "workloads[0].resource (line 1): \"b\" is not a mapping"),
+        (
+            "workloads: [{uid: 1, name: a, resource: {service.name: b}}]",
+            "workloads[0].resource.service.name (line 1): is what the key name of the workload says",
+        ),
+        ("workloads: [{uid: 1, name: a, resource: {a b: c}}]", "the key is not an attribute's name"),
+        ("workloads: [{uid: 1, name: a, resource: {a: }}]", "workloads[0].resource.a (line 1): nothing is not a text"),
+        ("workloads: [{uid: 1, service.name: a, name: b}]", "workloads[0].service.name (line 1): unknown key"),
+        ("workloads: [{uid: 1, name: a}, {uid: 1, name: b}]", "workloads[1] (line 1): uid 1 is workloads[0] already"),
+        (
+            "workloads: [{port: 80-90, name: a}, {uid: 1, port: 85, name: b}]",
+            "workloads[1] (line 1): port 85 is workloads[0] already",
         ),
         ("[]", "the file (line 1): a list is not a mapping"),
         ("record", "the file (line 1): \"record\" is not a mapping"),

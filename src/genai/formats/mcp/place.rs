@@ -16,7 +16,7 @@ use crate::genai::{Headers, Request, Settings};
 use crate::net::Direction;
 use crate::redaction::Redaction;
 use crate::trace::propagation::{self, Carrier, RemoteContext};
-use crate::trace::{ActiveSpan, Placement, Span, semconv};
+use crate::trace::{ActiveSpan, Placement, Span, Workload, semconv};
 
 /// The place of one exchange.
 #[derive(Debug)]
@@ -43,6 +43,7 @@ pub(super) struct Place {
 struct Origin {
     placement: Placement,
     kind: SpanKind,
+    workload: Option<Arc<Workload>>,
     attributes: Vec<KeyValue>,
 }
 
@@ -219,6 +220,7 @@ impl Place {
                 origin = Some(Box::new(Origin {
                     placement: span.placement.clone(),
                     kind: span.kind.clone(),
+                    workload: span.workload.clone(),
                     attributes: attributes.cloned().collect(),
                 }));
             });
@@ -278,6 +280,7 @@ impl Origin {
             tracestate: above.tracestate.clone(),
         };
         let mut span = Span::new(propagation::proceed(&context, &mut rand::rng()), name);
+        span.workload = self.workload.clone();
         span.kind = match (&self.kind, reversed) {
             (kind, false) => kind.clone(),
             (SpanKind::Server, true) => SpanKind::Client,
