@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::LazyLock;
 
 use serde_json::{Value, json};
 use sidetrace::trust;
@@ -62,11 +63,8 @@ fn nothing_of_ours_may_do_more_than_it_must() {
             assert_eq!(security["capabilities"]["drop"], json!(["ALL"]), "{said}");
             assert_eq!(security["allowPrivilegeEscalation"], false, "{said}");
             assert_eq!(security["readOnlyRootFilesystem"], true, "{said}");
-            let profile = if (variant.as_str(), name) == ("localhost-seccomp", "sidetrace") {
-                "Localhost"
-            } else {
-                "RuntimeDefault"
-            };
+            let profile =
+                if (variant, name) == ("localhost-seccomp", "sidetrace") { "Localhost" } else { "RuntimeDefault" };
             assert_eq!(security["seccompProfile"]["type"], profile, "{said}");
             let init = name == "sidetrace-init";
             let added = if init { json!(["NET_ADMIN", "NET_RAW"]) } else { Value::Null };
@@ -167,7 +165,7 @@ fn the_classic_sidecar_is_the_native_one_but_for_what_must_differ() {
 #[test]
 fn without_net_admin_the_pod_passes_restricted() {
     for (variant, pod) in every_variant() {
-        let broken = restricted(&pod);
+        let broken = restricted(pod);
         assert_eq!(broken.is_empty(), variant == "forward-proxy", "{variant}: {broken:?}");
     }
 }
@@ -364,16 +362,12 @@ fn mounts(container: &Value) -> impl Iterator<Item = &Value> {
     container["volumeMounts"].as_array().into_iter().flatten()
 }
 
-fn every_variant() -> impl Iterator<Item = (String, Pod)> {
-    names("deploy/overlays").into_iter().chain(["base".to_owned()]).map(|name| {
-        let pod = variant(&name);
-        (name, pod)
-    })
+fn every_variant() -> impl Iterator<Item = (&'static str, &'static Pod)> {
+    VARIANTS.iter().map(|(name, pod)| (name.as_str(), pod))
 }
 
-fn variant(name: &str) -> Pod {
-    let folder = if name == "base" { root().join("deploy/base") } else { root().join("deploy/overlays").join(name) };
-    Pod::of(&validate(&kustomize(&folder), &[]).unwrap())
+fn variant(name: &str) -> &'static Pod {
+    &VARIANTS[name]
 }
 
 fn names(folder: &str) -> Vec<String> {
@@ -423,5 +417,13 @@ fn tool(name: &str) -> PathBuf {
     tool
 }
 
+/// The base and every overlay, rendered and valid.
+static VARIANTS: LazyLock<BTreeMap<String, Pod>> = LazyLock::new(|| {
+    let overlays = names("deploy/overlays").into_iter().map(|name| (root().join("deploy/overlays").join(&name), name));
+    overlays
+        .chain([(root().join("deploy/base"), "base".to_owned())])
+        .map(|(folder, name)| (name, Pod::of(&validate(&kustomize(&folder), &[]).unwrap())))
+        .collect()
+});
 const TRUST: &str = "/run/sidetrace/trust";
 const OURS: [&str; 2] = ["sidetrace-init", "sidetrace"];
