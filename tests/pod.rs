@@ -22,6 +22,7 @@ mod pod {
     mod inbound;
     mod measure;
     mod native;
+    mod several;
     mod sidecar;
     mod users;
 }

@@ -1,7 +1,7 @@
 //! A pod that runs, or ran: its events, its containers, what they say, and calls to it from outside.
 
 use std::io::{Read, Write};
-use std::net::{IpAddr, SocketAddr, TcpStream};
+use std::net::{IpAddr, TcpStream};
 use std::process::Command;
 
 use nix::sys::signal::{Signal, kill};
@@ -127,7 +127,7 @@ impl Deployed {
 
     /// Asks the agent's server for something, from outside the pod; what it says.
     pub(crate) fn ask(&self, path: &str) -> String {
-        ask(self.addresses()[0], path, "")
+        ask((self.addresses()[0], 8080), path, "")
     }
 
     /// Deletes the pod, which has to end in order.
@@ -158,9 +158,9 @@ impl Drop for Deployed {
     }
 }
 
-/// GET on port 8080; status and body.
-pub(crate) fn ask(address: IpAddr, path: &str, headers: &str) -> String {
-    let mut stream = TcpStream::connect(SocketAddr::new(address, 8080)).unwrap();
+/// GET, from outside the pod; status and body.
+pub(crate) fn ask(address: (IpAddr, u16), path: &str, headers: &str) -> String {
+    let mut stream = TcpStream::connect(address).unwrap();
     stream.set_read_timeout(Some(GUARD)).unwrap();
     write!(stream, "GET {path} HTTP/1.1\r\nHost: agent.example\r\nConnection: close\r\n{headers}\r\n").unwrap();
     let mut answer = String::new();

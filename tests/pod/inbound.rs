@@ -15,7 +15,7 @@ fn a_call_into_the_pod_continues_its_callers_trace_and_probes_leave_no_span() {
     pod.wait_for("ready", "agent");
     let traces = ["4bf92f3577b34da6a3ce929d0e0e4736", "0af7651916cd43dd8448eb211c80319c"];
     for (address, trace) in pod.addresses().into_iter().zip(traces) {
-        let said = ask(address, "/fetch", &format!("traceparent: 00-{trace}-00f067aa0ba902b7-01\r\n"));
+        let said = ask((address, 8080), "/fetch", &format!("traceparent: 00-{trace}-00f067aa0ba902b7-01\r\n"));
         assert_eq!(said, "200 did fetch /forecast");
     }
     pod.delete();
@@ -43,7 +43,6 @@ fn a_probe_of_an_excluded_port_says_that_nobody_listens() {
     let quick = "containers: [{name: agent, livenessProbe: {periodSeconds: 1, failureThreshold: 2}}]\nterminationGracePeriodSeconds: 5";
     let pod = Deployed::start(&world, &Manifest::of("inbound").with(quick));
     pod.wait_for("ready", "agent");
-    assert!(!pod.events().contains(&"probe_failed agent".to_owned()) || pod.said("agent").is_empty());
     // The agent goes on, but that port is closed now.
     assert_eq!(pod.ask("/close"), "200 ok");
     let failed = pod.wait_for("stopping", "agent");

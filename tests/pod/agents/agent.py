@@ -1,10 +1,9 @@
 """An agent as anybody would write it: it knows nothing of whoever looks on. Says a line for each call that it makes.
 
     agent.py [job [NAME…]]  makes those calls, or each that it can, and ends
-    agent.py serve [PORT…]  makes a call; answers GET /NAME on 8080 with what the call NAME gave; makes a last one on SIGTERM.
-                            Listens on the other ports, too, until GET /close."""
+    agent.py serve [PORT…]  makes a call; answers GET /NAME on 8080 (or $PORT) with what the call NAME gave; makes a last one
+                            on SIGTERM. Listens on the other ports, too, until GET /close."""
 import asyncio
-import contextlib
 import os
 import signal
 import socket
@@ -98,6 +97,6 @@ if __name__ == "__main__":
     perform("chat")
     signal.signal(signal.SIGTERM, told_to_end)
     others = [socket.create_server(("::", int(port)), family=socket.AF_INET6, dualstack_ipv6=True) for port in words]
-    server = Server(("::", 8080), Handler)
+    server = Server(("::", int(os.environ.get("PORT", "8080"))), Handler)
     print("serving", flush=True)
     server.serve_forever()
