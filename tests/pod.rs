@@ -4,7 +4,8 @@
 #![allow(missing_docs, reason = "a test's name is its documentation")]
 #![allow(clippy::unwrap_used, reason = "a test that fails here says where")]
 
-/// The parts that tests of the program are made of.
+/// The parts that tests of the program are made of. rustfmt finds them by the path alone.
+#[path = "it"]
 mod it {
     #[allow(dead_code, unused_imports, reason = "tests/it.rs uses the rest")]
     pub(crate) mod support;

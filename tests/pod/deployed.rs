@@ -26,7 +26,11 @@ impl Deployed {
         std::fs::write(&file, manifest.render(world)).unwrap();
         let mut command = Command::new("python3");
         command.arg(root().join("tests/pod/kubelet.py")).args(["--network", &world.name, "--alias", "agent.example"]);
-        command.arg("--seccomp-root").arg(root().join("deploy/seccomp")).arg(file);
+        // Where the documentation says that it has to be on a node.
+        let profiles = world.internet.folder().join("seccomp/profiles");
+        std::fs::create_dir_all(&profiles).unwrap();
+        std::fs::copy(root().join("deploy/seccomp/sidetrace.json"), profiles.join("sidetrace.json")).unwrap();
+        command.arg("--seccomp-root").arg(world.internet.folder().join("seccomp")).arg(file);
         Self { kubelet: Process::start("kubelet.py", &Netns::here(), command), over: false }
     }
 
@@ -77,7 +81,9 @@ impl Deployed {
     pub(crate) fn events(&self) -> Vec<String> {
         let said = self.kubelet.said();
         let events = said.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
-        events.filter_map(|event| Some(format!("{} {}", event["event"].as_str()?, event["container"].as_str()?))).collect()
+        events
+            .filter_map(|event| Some(format!("{} {}", event["event"].as_str()?, event["container"].as_str()?)))
+            .collect()
     }
 
     /// Asserts that these events came, in this order, whatever came between them.
@@ -91,7 +97,12 @@ impl Deployed {
 
     pub(crate) fn addresses(&self) -> Vec<IpAddr> {
         let created: Value = serde_json::from_str(&self.kubelet.wait_for(r#"{"event": "created""#, 1)[0]).unwrap();
-        created["addresses"].as_array().unwrap().iter().map(|address| address.as_str().unwrap().parse().unwrap()).collect()
+        created["addresses"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|address| address.as_str().unwrap().parse().unwrap())
+            .collect()
     }
 
     /// SIGKILL to the first process of a container.

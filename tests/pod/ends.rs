@@ -31,7 +31,13 @@ fn a_job_completes_and_the_sidecar_ends_behind_it() {
         let world = World::new(Family::V4);
         let mut pod = Deployed::start(&world, &Manifest::of(overlay));
         pod.wait_for_end(0);
-        pod.assert_order(&["startup sidetrace", "started agent", "exited agent", "stopping sidetrace", "exited sidetrace"]);
+        pod.assert_order(&[
+            "startup sidetrace",
+            "started agent",
+            "exited agent",
+            "stopping sidetrace",
+            "exited sidetrace",
+        ]);
         all_that_a_job_calls(&world, &pod);
     }
 }
@@ -61,7 +67,8 @@ fn an_agent_that_crashes_and_is_restarted_is_traced_in_both_lives() {
     assert_eq!(pod.responses().len(), 3);
     world.wait_for_responses(&pod.responses());
     world.wait_for_span("tools/call add");
-    let sidecars = pod.events().into_iter().filter(|event| event == "started sidetrace" || event == "restarted sidetrace");
+    let sidecars =
+        pod.events().into_iter().filter(|event| event == "started sidetrace" || event == "restarted sidetrace");
     assert_eq!(sidecars.count(), 1, "the sidecar went on");
 }
 

@@ -31,7 +31,8 @@ fn the_proxy_is_for_who_knows_its_credential_and_leads_nowhere_else() {
     let world = World::new(Family::V4);
     let pod = Deployed::start(&world, &Manifest::of("forward-proxy"));
     pod.wait_for_line("agent", "serving");
-    let status = |credential: &str, destination: &str| pod.exec("agent", &["python3", "-c", CONNECT, credential, destination]);
+    let status =
+        |credential: &str, destination: &str| pod.exec("agent", &["python3", "-c", CONNECT, credential, destination]);
     assert_eq!(status("own", "api.weather.example:443"), "200");
     assert_eq!(status("sidetrace:another-credential", "api.weather.example:443"), "407");
     assert_eq!(status("", "api.weather.example:443"), "407");

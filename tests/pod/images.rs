@@ -26,10 +26,13 @@ pub(crate) fn python() -> &'static str {
 pub(crate) fn node() -> &'static str {
     static BUILT: OnceLock<()> = OnceLock::new();
     BUILT.get_or_init(|| {
-        let found = Command::new("sh").args(["-c", "dirname \"$(readlink -f \"$(command -v node)\")\""]).output().unwrap();
+        let found =
+            Command::new("sh").args(["-c", "dirname \"$(readlink -f \"$(command -v node)\")\""]).output().unwrap();
         let node = format!("node={}", String::from_utf8(found.stdout).unwrap().trim());
         let libraries = root().join("target/tools/node-tests");
         assert!(libraries.exists(), "{} is missing: `make tools` installs it", libraries.display());
+        // podman follows no link here.
+        let libraries = libraries.canonicalize().unwrap();
         build(NODE, "node.Dockerfile", &[&node, &format!("libraries={}", libraries.display())]);
     });
     NODE

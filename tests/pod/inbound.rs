@@ -31,10 +31,12 @@ fn a_call_into_the_pod_continues_its_callers_trace_and_probes_leave_no_span() {
     let responses = pod.responses();
     assert_eq!(responses.len(), 2);
     world.wait_for_responses(&responses);
-    let clients = world.spans().into_iter().filter(|span| span.kind() == SpanKind::Client && span.name == "GET").count();
+    let clients =
+        world.spans().into_iter().filter(|span| span.kind() == SpanKind::Client && span.name == "GET").count();
     assert_eq!(clients, traces.len(), "what the agent called for them");
-    let outside: Vec<_> = world.spans().into_iter().map(|span| span.name).filter(|name| name.starts_with("connect")).collect();
-    assert_eq!(outside, [""; 0], "a tcpSocket probe is no call");
+    let outside: Vec<_> =
+        world.spans().into_iter().map(|span| span.name).filter(|name| name.starts_with("connect")).collect();
+    assert_eq!(outside, [""; 0], "nothing of the tcpSocket probes");
 }
 
 #[test]

@@ -31,7 +31,9 @@ impl Manifest {
         let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("{}-overlay", world.name));
         std::fs::create_dir_all(&folder).unwrap();
         let overlay = relative(&folder, &root().join("tests/pod/overlays").join(self.overlay));
-        let mut text = format!("apiVersion: kustomize.config.k8s.io/v1beta1\nkind: Kustomization\nresources: [{overlay}]\nimages:\n");
+        let mut text = format!(
+            "apiVersion: kustomize.config.k8s.io/v1beta1\nkind: Kustomization\nresources: [{overlay}]\nimages:\n"
+        );
         for name in OURS {
             writeln!(text, "  - {{name: {name}, newName: {}}}", ours(name)).unwrap();
         }
@@ -47,7 +49,11 @@ impl Manifest {
         }
         std::fs::write(folder.join("kustomization.yaml"), &text).unwrap();
         let kubectl = root().join("target/tools/kube/bin/kubectl");
-        let output = Command::new(kubectl).arg("kustomize").arg(&folder).output().expect("kubectl is missing: `make tools` installs it");
+        let output = Command::new(kubectl)
+            .arg("kustomize")
+            .arg(&folder)
+            .output()
+            .expect("kubectl is missing: `make tools` installs it");
         std::fs::remove_dir_all(&folder).unwrap();
         assert!(output.status.success(), "{text}\n{}", String::from_utf8_lossy(&output.stderr));
         let roots = serde_json::json!({

@@ -20,12 +20,14 @@ fn each_container_has_a_resource_of_its_own() {
 
     for container in ["agent", "tools"] {
         let said = pod.said(container);
-        let mut expected: Vec<_> = said.iter().filter_map(|line| line.strip_prefix("did chat ")?.split(' ').next()).collect();
+        let mut expected: Vec<_> =
+            said.iter().filter_map(|line| line.strip_prefix("did chat ")?.split(' ').next()).collect();
         assert_eq!(expected.len(), 2, "{said:?}");
         expected.sort_unstable();
         until(&format!("the calls of {container} are there"), || {
             let spans = of(&world, container);
-            let mut ids: Vec<_> = spans.iter().map(|span| text(span, "gen_ai.response.id")).filter(|id| !id.is_empty()).collect();
+            let mut ids: Vec<_> =
+                spans.iter().map(|span| text(span, "gen_ai.response.id")).filter(|id| !id.is_empty()).collect();
             ids.sort_unstable();
             ids == expected
         });

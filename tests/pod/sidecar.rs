@@ -41,7 +41,11 @@ fn where_the_redirect_cannot_be_laid_the_pod_does_not_start_and_says_why() {
     let said = pod.said("sidetrace-init").join("\n");
     assert!(said.contains("NET_ADMIN"), "{said}");
     assert_eq!(pod.said("agent"), [""; 0]);
-    assert!(!pod.events().iter().any(|event| event == "started agent" || event == "started sidetrace"), "{:?}", pod.events());
+    assert!(
+        !pod.events().iter().any(|event| event == "started agent" || event == "started sidetrace"),
+        "{:?}",
+        pod.events()
+    );
 }
 
 #[test]

@@ -38,7 +38,9 @@ impl World {
         let name = format!("{PREFIX}{}-{}", std::process::id(), NUMBER.fetch_add(1, Ordering::Relaxed));
         let internet = Internet::new(&format!("pod-{name}"));
         for host in ["api.openai.com", "api.weather.example"] {
-            internet.sh(&format!("{LEAF}; leaf '{host}' root 'subjectAltName=DNS:{host}'; cat '{host}.key' '{host}.crt' > '{host}.pem'"));
+            internet.sh(&format!(
+                "{LEAF}; leaf '{host}' root 'subjectAltName=DNS:{host}'; cat '{host}.key' '{host}.crt' > '{host}.pem'"
+            ));
         }
         let mut create = vec!["network", "create", "--internal", &name];
         if family == Family::Both {
@@ -58,7 +60,11 @@ impl World {
             serve("tools", &["tools.example"], &["python3", "/tests/genai/mcp_servers.py", "8000"]),
         ];
         let both = "for f in 'tls 443 /internet/api.weather.example.pem' 'http 80'; do python3 /tests/origin.py $f & done; wait";
-        let weather = Process::start("weather", &Netns::here(), container(&name, "weather", &["api.weather.example"], &internet, &["sh", "-c", both]));
+        let weather = Process::start(
+            "weather",
+            &Netns::here(),
+            container(&name, "weather", &["api.weather.example"], &internet, &["sh", "-c", both]),
+        );
         weather.wait_for("listening", 2);
         // The bridge is there with the first container.
         let gateway = podman_ok(&["network", "inspect", "--format", "{{(index .Subnets 0).Gateway}}", &name]);
@@ -111,7 +117,13 @@ impl World {
             "exec \"$(python3 -c \"{find}\")\" start --exporter otlp --otlp-exporter-protocol http --batch-timeout 100ms \
              --otlp-exporter-endpoint {endpoint} --otlp-grpc-endpoint [::]:4317 --otlp-http-endpoint [::]:4318"
         );
-        let command = container(&self.name, "collector", &["otel-collector.observability.svc"], &self.internet, &["sh", "-c", &script]);
+        let command = container(
+            &self.name,
+            "collector",
+            &["otel-collector.observability.svc"],
+            &self.internet,
+            &["sh", "-c", &script],
+        );
         self.servers.push(Process::start("collector", &Netns::here(), command));
         let known = format!("{{{{(index .NetworkSettings.Networks \"{}\").IPAddress}}}}", self.name);
         let name = format!("{}-collector", self.name);

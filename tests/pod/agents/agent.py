@@ -96,7 +96,7 @@ if __name__ == "__main__":
         sys.exit(1 if failed else 0)
     perform("chat")
     signal.signal(signal.SIGTERM, told_to_end)
-    others = [socket.create_server(("::", int(port)), family=socket.AF_INET6, dualstack_ipv6=True) for port in words]
     server = Server(("::", int(os.environ.get("PORT", "8080"))), Handler)
+    others = [socket.create_server(("::", int(port)), family=socket.AF_INET6, dualstack_ipv6=True) for port in words]
     print("serving", flush=True)
     server.serve_forever()
