@@ -21,13 +21,14 @@ fn calls_of_two_users_and_to_two_ports_have_a_resource_each() {
              - {{uid: {writer}, port: 8090-8099, name: writer}}\n"
         ),
     );
-    let mut pod = Pod::start_with(&[
+    let mut pod = Pod::without_sidecar(&[
         ("SIDETRACE_CONFIG", rules.name()),
         ("SIDETRACE_POD_NAME", "pod-1"),
         ("SIDETRACE_POD_NAMESPACE", "prod"),
         ("SIDETRACE_CONTAINER_NAME", "first"),
-        ("OTEL_BSP_SCHEDULE_DELAY", "100"),
     ]);
+    pod.redirect(&["-b", "*"]);
+    pod.start_sidecar();
     let _world = pod.origin("http", &["8080"]);
     let _apps = [pod.app("http", &["8081"]), pod.app("http", &["8092"]), pod.app("http", &["8200"])];
     let hosts = [WORLD_V4.to_owned(), format!("[{WORLD_V6}]")];

@@ -24,9 +24,14 @@ pub(crate) fn run(port: u16, wait: Duration, quiet: bool) -> ExitCode {
                 let _ = writeln!(io::stderr(), "sidetrace check: 127.0.0.1:{port}: {why}");
                 return ExitCode::FAILURE;
             }
-            Err(_) => std::thread::sleep(PAUSE.min(left)),
+            Err(_) => pause(PAUSE.min(left)),
         }
     }
+}
+
+#[allow(clippy::disallowed_methods, reason = "another process starts: there is no event to wait for")]
+fn pause(time: Duration) {
+    std::thread::sleep(time);
 }
 
 /// Why a sidecar is not ready.
