@@ -1,6 +1,6 @@
 #!/bin/sh
 # Where the list in sidetrace.json comes from: runs the program's own tests with every sidecar under strace, and prints the
-# system calls that were made and how often, with a star for what the profile does not allow.
+# system calls that were made and how often, with a star for what the profile does not allow: clone3, on purpose.
 #   deploy/seccomp/trace.sh target/debug/deps/it-HASH [TEST...]      as root, after `make test`; needs strace
 set -eu
 cd "$(dirname "$0")/../.."
