@@ -1,11 +1,11 @@
 # Two images from one file:
 #   docker build --target proxy -t sidetrace:0.1.0 .        the sidecar: one binary, no shell, uid 15100
 #   docker build --target init  -t sidetrace-init:0.1.0 .   the init container: iptables, the init script, `sidetrace check`
-# `make images` builds both with podman, so that the same commit makes the same bytes; podman and buildah need
+# `make images` builds both with podman, so that the same commit makes the same layers; podman and buildah need
 # `--format docker` for the health check. The bases are arguments so that a release can pin them by digest.
 # RUST_BASE has to be a Debian with gcc (or another C compiler, as CC), the headers of libc and ca-certificates, as the slim
 # images of Rust are: aws-lc-sys and zstd-sys are C and assembler. Neither needs cmake, Go, Perl or libclang on Linux with
-# glibc, x86-64 or arm64.
+# glibc, x86-64 or arm64. Nothing here names an architecture.
 ARG RUST_BASE=docker.io/library/rust:1.95-slim-bookworm
 ARG INIT_BASE=docker.io/library/debian:bookworm-slim
 

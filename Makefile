@@ -8,10 +8,13 @@ FOR_DEMO := cargo cc python3-venv ip iptables unshare setpriv node npm
 FOR_TESTS := $(FOR_DEMO) curl git openssl redis-server redis-cli busybox nginx java
 FOR_IMAGES := podman runc netavark git
 FOR_PODS := $(FOR_IMAGES) aardvark-dns catatonit mmdebstrap python3-yaml openssl kubectl
-# What the images say of themselves. The same commit makes the same bytes: every time in them is the commit's.
+# What the images say of themselves: the last commit that changed anything in them, so that another one keeps the layers.
+# Every time in them is that commit's.
+IN_IMAGES := Dockerfile Cargo.toml Cargo.lock src iptables/init.sh deploy/init-entrypoint.sh deploy/image-root.sh
 VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -n 1)
-REVISION := $(shell git describe --always --abbrev=40 --dirty --exclude '*' 2>/dev/null || echo unknown)
-SOURCE_DATE_EPOCH ?= $(shell git log -1 --format=%ct 2>/dev/null || echo 0)
+DIRTY := $(if $(shell git status --porcelain -- $(IN_IMAGES) 2>/dev/null),-dirty)
+REVISION ?= $(or $(shell git log -1 --format=%H -- $(IN_IMAGES) 2>/dev/null),unknown)$(DIRTY)
+SOURCE_DATE_EPOCH ?= $(or $(shell git log -1 --format=%ct -- $(IN_IMAGES) 2>/dev/null),0)
 # Works with no systemd and with root that may not raise limits; nothing of the machine's own configuration is changed.
 export CONTAINERS_CONF ?= $(CURDIR)/tests/pod/containers.conf
 
@@ -53,12 +56,15 @@ test-pod: tools
 	cargo test --locked --test pod --no-run
 	cargo test --locked --test pod
 
-# Bases are pulled if they are not there; RUST_BASE=NAME@DIGEST and INIT_BASE=NAME@DIGEST pin them.
+# Bases are pulled if they are not there; RUST_BASE=NAME@DIGEST and INIT_BASE=NAME@DIGEST pin them. Layers are the same bytes
+# each time. So is the whole image with IMAGE_FORMAT=oci, which has no place for a health check; in docker's own format
+# podman notes which container it was made in.
+IMAGE_FORMAT ?= docker
 images: image-proxy image-init
 
 image-proxy image-init: image-%:
 	.ci/system-packages $(FOR_IMAGES)
-	podman build --format docker --pull=missing --target $* --timestamp $(SOURCE_DATE_EPOCH) \
+	podman build --format $(IMAGE_FORMAT) --pull=missing --target $* --timestamp $(SOURCE_DATE_EPOCH) \
 	    $(if $(RUST_BASE),--build-arg RUST_BASE=$(RUST_BASE)) $(if $(INIT_BASE),--build-arg INIT_BASE=$(INIT_BASE)) \
 	    --build-arg SOURCE_DATE_EPOCH=$(SOURCE_DATE_EPOCH) --build-arg CREATED=$$(date -u -d @$(SOURCE_DATE_EPOCH) +%Y-%m-%dT%H:%M:%SZ) \
 	    --build-arg VERSION=$(VERSION) --build-arg REVISION=$(REVISION) \
