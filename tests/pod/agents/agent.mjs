@@ -52,6 +52,6 @@ if (mode === "job") {
     const name = request.url.slice(1);
     if (name === "crash") process.exit(3);
     const said = calls[name] ? await perform(name) : "ok";
-    response.writeHead(/^(did|ok)/.test(said) ? 200 : 502).end(said);
+    response.writeHead(/^(did|ok)/.test(said) ? 200 : 502, { "content-length": Buffer.byteLength(said) }).end(said);
   }).listen(8080, () => console.log("serving"));
 }
