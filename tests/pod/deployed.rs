@@ -124,8 +124,8 @@ impl Deployed {
     /// The event of a container's last start.
     fn life(&self, container: &str) -> Value {
         let said = self.kubelet.said();
-        let events = said.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
-        events.filter(|event| event["container"] == container && event["pid"].is_number()).last().unwrap()
+        let mut events = said.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+        events.rfind(|event| event["container"] == container && event["pid"].is_number()).unwrap()
     }
 
     /// Nothing is restarted or probed meanwhile.

@@ -11,8 +11,8 @@ pub(crate) const OURS: [&str; 2] = ["sidetrace", "sidetrace-init"];
 
 /// Where an image under test is.
 pub(crate) fn ours(name: &str) -> String {
-    let prefix = std::env::var("SIDETRACE_POD_IMAGES").unwrap_or_default();
-    format!("localhost/{prefix}{name}")
+    let prefix = std::env::var_os("SIDETRACE_POD_IMAGES").unwrap_or_default();
+    format!("localhost/{}{name}", prefix.to_str().unwrap())
 }
 
 /// Python with the libraries of agents and servers, and rotel.
