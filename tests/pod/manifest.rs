@@ -4,6 +4,8 @@ use std::fmt::Write;
 use std::path::Path;
 use std::process::Command;
 
+use serde_json::json;
+
 use super::images::{OURS, ours};
 use super::world::World;
 use crate::it::support::root;
@@ -26,7 +28,7 @@ impl Manifest {
         self
     }
 
-    /// The manifest, with the ConfigMap of the company's roots behind it, which is in the cluster already.
+    /// The manifest, and behind it what is in the cluster already: the company's roots and its authority for pods.
     pub(crate) fn render(&self, world: &World) -> String {
         let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("{}-overlay", world.name));
         std::fs::create_dir_all(&folder).unwrap();
@@ -56,11 +58,16 @@ impl Manifest {
             .expect("kubectl is missing: `make tools` installs it");
         std::fs::remove_dir_all(&folder).unwrap();
         assert!(output.status.success(), "{text}\n{}", String::from_utf8_lossy(&output.stderr));
-        let roots = serde_json::json!({
+        let file = |name: &str| std::fs::read_to_string(world.internet.path(name)).unwrap();
+        let roots = json!({
             "apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "company-roots"},
-            "data": {"root.pem": std::fs::read_to_string(world.internet.path("root.pem")).unwrap()},
+            "data": {"root.pem": file("root.pem")},
         });
-        format!("{}\n---\n{roots}\n", String::from_utf8(output.stdout).unwrap())
+        let authority = json!({
+            "apiVersion": "v1", "kind": "Secret", "metadata": {"name": "sidetrace-ca"}, "type": "kubernetes.io/tls",
+            "stringData": {"tls.crt": file("authority.crt"), "tls.key": file("authority.key")},
+        });
+        format!("{}\n---\n{roots}\n---\n{authority}\n", String::from_utf8(output.stdout).unwrap())
     }
 }
 

@@ -72,3 +72,23 @@ fn whom_the_user_trusts_is_the_users_choice_and_calls_pass_after_the_first() {
     assert!(unread.iter().all(|span| span.name.starts_with("connect ")), "{unread:#?}");
     assert!(!text(unread[1], "sidetrace.passthrough.reason").is_empty(), "{unread:#?}");
 }
+
+#[test]
+fn an_authority_of_the_users_signs_and_agents_trust_it() {
+    let world = World::new(Family::V4);
+    let mut pod = Deployed::start(&world, &Manifest::of("mounted-authority"));
+    pod.wait_for_line("agent", "serving");
+    assert!(pod.exec("agent", &["python3", "-c", ISSUER]).contains("Authority of the company"));
+    assert_eq!(pod.ask("/fetch"), "200 did fetch /forecast");
+    pod.delete();
+    world.wait_for_responses(&pod.responses());
+    assert!(world.wait_for_spans("GET", 1).iter().any(|span| text(span, "url.full").ends_with("/forecast")));
+}
+
+/// Who signed what a client of the agent's is shown.
+const ISSUER: &str = "
+import os, socket, ssl
+context = ssl.create_default_context(cafile=os.environ['SSL_CERT_FILE'])
+with context.wrap_socket(socket.create_connection(('api.weather.example', 443), 20), server_hostname='api.weather.example') as over:
+    print(over.getpeercert()['issuer'])
+";

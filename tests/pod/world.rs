@@ -42,6 +42,7 @@ impl World {
                 "{LEAF}; leaf '{host}' root 'subjectAltName=DNS:{host}'; cat '{host}.key' '{host}.crt' > '{host}.pem'"
             ));
         }
+        internet.sh(AUTHORITY);
         let mut create = vec!["network", "create", "--internal", &name];
         if family == Family::Both {
             create.insert(2, "--ipv6");
@@ -134,6 +135,12 @@ impl World {
         });
     }
 }
+
+/// What the company lets the pods of one namespace sign with, and nobody else trusts.
+const AUTHORITY: &str = "
+openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -subj '/CN=Authority of the company' -days 30 \
+    -addext basicConstraints=critical,CA:TRUE -addext keyUsage=critical,keyCertSign,cRLSign -keyout authority.key -out authority.crt
+";
 
 /// Names of what these tests make begin so.
 const PREFIX: &str = "sidetrace-test-";
