@@ -2,6 +2,7 @@
 
 use std::io::{Read, Write};
 use std::net::{IpAddr, TcpStream};
+use std::path::Path;
 use std::process::Command;
 
 use nix::sys::signal::{Signal, kill};
@@ -11,7 +12,7 @@ use serde_json::Value;
 use super::images::podman_ok;
 use super::manifest::Manifest;
 use super::world::World;
-use crate::it::support::{GUARD, Netns, Process, root};
+use crate::it::support::{GUARD, Netns, Process, root, until};
 
 /// Its end is the end of the pod.
 #[derive(Debug)]
@@ -105,9 +106,11 @@ impl Deployed {
             .collect()
     }
 
-    /// SIGKILL to the first process of a container.
+    /// SIGKILL to the first process of a container, and its end.
     pub(crate) fn kill(&self, container: &str) {
-        kill(Pid::from_raw(self.id(container)), Signal::SIGKILL).unwrap();
+        let id = self.id(container);
+        kill(Pid::from_raw(id), Signal::SIGKILL).unwrap();
+        until("the process has gone", || !Path::new(&format!("/proc/{id}")).exists());
     }
 
     /// Runs a command in a container; what it printed. It has to succeed.
