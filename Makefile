@@ -74,6 +74,7 @@ lint:
 	.ci/system-packages shellcheck
 	cargo fmt --check
 	cargo clippy --locked --all-targets -- -D warnings
+	cargo clippy --locked --test pod -- -D warnings # `--all-targets` leaves it out
 	RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps --document-private-items --quiet
 	shellcheck -s sh iptables/init.sh deploy/*.sh deploy/*/*.sh .ci/system-packages .ci/as-root-of-a-namespace .ci/kubectl tests/it/*/*.sh
 	shellcheck tests/pod/bases.sh
