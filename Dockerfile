@@ -13,6 +13,7 @@ FROM ${RUST_BASE} AS build
 WORKDIR /build
 # The dependencies are a layer of their own, made for a stand-in of the program: it is built again only when they change.
 COPY Cargo.toml Cargo.lock ./
+COPY .cargo/config.toml .cargo/
 RUN mkdir src \
     && echo '//! Stands in.' | tee src/lib.rs src/main.rs \
     && echo 'fn main() {}' >> src/main.rs \
