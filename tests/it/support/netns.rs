@@ -30,6 +30,7 @@ impl Netns {
     }
 
     /// The namespace that the test itself is in.
+    #[allow(dead_code, reason = "for tests/pod.rs, whose pods are podman's")]
     pub(crate) fn here() -> Self {
         Self(Arc::new(File::open("/proc/thread-self/ns/net").unwrap()))
     }
