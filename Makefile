@@ -75,6 +75,7 @@ lint:
 	.ci/system-packages shellcheck systemd-analyze
 	cargo fmt --check
 	cargo clippy --locked --all-targets -- -D warnings
+	cargo clippy --locked --test pod -- -D warnings # `--all-targets` leaves it out
 	RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps --document-private-items --quiet
 	shellcheck -s sh iptables/init.sh deploy/*.sh deploy/*/*.sh .ci/system-packages .ci/as-root-of-a-namespace .ci/kubectl .ci/verify-units tests/it/*/*.sh
 	shellcheck tests/pod/*.sh

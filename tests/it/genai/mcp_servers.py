@@ -99,7 +99,7 @@ async def main():
     async with contextlib.AsyncExitStack() as stack:
         for app in apps.values():
             await stack.enter_async_context(app.router.lifespan_context(app))
-        server = uvicorn.Server(uvicorn.Config(dispatch, host="0.0.0.0", port=int(sys.argv[1]), log_level="error", lifespan="off", timeout_graceful_shutdown=1))
+        server = uvicorn.Server(uvicorn.Config(dispatch, host="", port=int(sys.argv[1]), log_level="error", lifespan="off", timeout_graceful_shutdown=1))
         running = asyncio.create_task(server.serve())
         while not server.started:
             await asyncio.sleep(0.01)

@@ -47,6 +47,13 @@ struct Kept {
 impl Collector {
     /// Listens on 4317 (gRPC) and 4318 (HTTP) of `address`.
     pub(crate) fn start(world: &Netns, address: &str) -> Self {
+        let mut collector = Self::behind(world, address);
+        collector.start_rotel();
+        collector
+    }
+
+    /// The test's own endpoint alone, for a rotel that runs elsewhere.
+    pub(crate) fn behind(world: &Netns, address: &str) -> Self {
         let listener = {
             let any = format!("{address}:0");
             world.enter(move || TcpListener::bind(any).unwrap())
@@ -55,10 +62,7 @@ impl Collector {
         let kept = Arc::<(Mutex<Kept>, Condvar)>::default();
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
         runtime.spawn(endpoint(listener, kept.clone()));
-        let mut collector =
-            Self { world: world.clone(), address: address.to_owned(), sink, rotel: None, kept, _runtime: runtime };
-        collector.start_rotel();
-        collector
+        Self { world: world.clone(), address: address.to_owned(), sink, rotel: None, kept, _runtime: runtime }
     }
 
     pub(crate) fn start_rotel(&mut self) {

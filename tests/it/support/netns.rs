@@ -11,7 +11,7 @@ use nix::unistd::Pid;
 
 use super::GUARD;
 
-/// A network namespace of this test's own: lo is up. Dies with its last handle.
+/// A network namespace, mostly of this test's own: lo is up. That dies with its last handle.
 #[derive(Clone, Debug)]
 pub(crate) struct Netns(Arc<File>);
 
@@ -27,6 +27,12 @@ impl Netns {
         let netns = Self(Arc::new(made.join().unwrap()));
         netns.sh_ok("ip link set lo up");
         netns
+    }
+
+    /// The namespace that the test itself is in.
+    #[allow(dead_code, reason = "for tests/pod.rs, whose pods are podman's")]
+    pub(crate) fn here() -> Self {
+        Self(Arc::new(File::open("/proc/thread-self/ns/net").unwrap()))
     }
 
     /// Runs `f` on a thread inside the namespace: the sockets and processes that it makes belong there.

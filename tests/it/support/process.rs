@@ -63,9 +63,10 @@ impl Process {
     pub(crate) fn wait(&mut self) -> ExitStatus {
         let status = self.child.wait().unwrap();
         let (lock, changed) = &*self.lines;
-        let mut lines = lock.lock().unwrap();
+        // Who waited in vain has left it poisoned; what is kept is whole.
+        let mut lines = lock.lock().unwrap_or_else(PoisonError::into_inner);
         while lines.open > 0 {
-            lines = changed.wait(lines).unwrap();
+            lines = changed.wait(lines).unwrap_or_else(PoisonError::into_inner);
         }
         status
     }
@@ -78,7 +79,7 @@ impl Process {
     }
 
     pub(crate) fn said(&self) -> String {
-        self.lines.0.lock().unwrap().lines.join("\n")
+        self.lines.0.lock().unwrap_or_else(PoisonError::into_inner).lines.join("\n")
     }
 
     pub(crate) fn id(&self) -> u32 {
@@ -90,9 +91,8 @@ impl Drop for Process {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
-        if std::thread::panicking()
-            && let Ok(said) = self.lines.0.lock()
-        {
+        if std::thread::panicking() {
+            let said = self.lines.0.lock().unwrap_or_else(PoisonError::into_inner);
             let last = said.lines.len().saturating_sub(MOST_SHOWN);
             eprintln!("--- {} said, at the end:\n{}", self.name, said.lines[last..].join("\n"));
         }
