@@ -1,8 +1,8 @@
 //! The explicit proxy, for pods without the right to redirect: a client says by CONNECT or in absolute form where it wants to
 //! go, and from there on the connection is as if it had been redirected.
 //!
-//! Here, unlike there, some answers are our own ([`answer`]). Nobody is served without the pod's credential; where a
-//! connection may go is judged by the address that a name was resolved to ([`destination`]). A client's connection has one
+//! Here, unlike there, some answers are our own (`answer`). Nobody is served without the pod's credential; where a
+//! connection may go is judged by the address that a name was resolved to (`destination`). A client's connection has one
 //! upstream at a time: when the next request is for another server, upstream is closed behind the last answer, and a new one
 //! opened.
 
