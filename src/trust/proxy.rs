@@ -49,7 +49,7 @@ pub struct ProxyVariable {
 pub enum ProxyValue {
     /// Where the proxy is, and the credential.
     Address,
-    /// What is not sent through it: loopback.
+    /// What is not sent through it: loopback, and the clouds' metadata services, which it refuses.
     Exceptions,
     /// `1`.
     On,
@@ -61,11 +61,15 @@ impl ProxyVariable {
     pub fn value(&self, credential: &str, port: u16) -> String {
         match self.value {
             ProxyValue::Address => format!("http://sidetrace:{credential}@127.0.0.1:{port}"),
-            ProxyValue::Exceptions => "localhost,127.0.0.1,::1".to_owned(),
+            ProxyValue::Exceptions => EXCEPTIONS.to_owned(),
             ProxyValue::On => "1".to_owned(),
         }
     }
 }
+
+/// Of AWS, GCP and Azure; ECS; EKS; the first and the third by IPv6, GCP by IPv6 and by name.
+const EXCEPTIONS: &str = "localhost,127.0.0.1,::1,169.254.169.254,169.254.170.2,169.254.170.23,fd00:ec2::254,\
+                          fd00:ec2::23,fd20:ce::254,metadata.google.internal";
 
 #[cfg(test)]
 mod tests {

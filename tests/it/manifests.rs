@@ -9,7 +9,7 @@ use std::sync::LazyLock;
 use serde_json::{Value, json};
 use sidetrace::trust;
 
-use super::support::root;
+use super::support::{binary, root};
 
 #[test]
 fn every_variant_is_valid_for_the_last_four_versions_and_the_rendered_ones_are_up_to_date() {
@@ -185,10 +185,22 @@ fn the_proxys_address_is_made_of_a_credential_of_the_pods_own() {
     // Kubernetes puts in only what stands before.
     assert_eq!(first, 0);
     let agent = pod.container("agent");
-    for name in ["HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy"] {
-        assert_eq!(value(agent, name), "http://sidetrace:$(SIDETRACE_FORWARD_CREDENTIAL)@127.0.0.1:15107");
+    for variable in trust::PROXY_VARIABLES {
+        assert_eq!(value(agent, variable.name), variable.value("$(SIDETRACE_FORWARD_CREDENTIAL)", 15107));
     }
-    assert_eq!(value(agent, "NO_PROXY"), value(agent, "no_proxy"));
+}
+
+#[test]
+fn the_rules_of_several_containers_are_those_of_their_users() {
+    let rules = root().join("deploy/overlays/several-containers/rules.yaml");
+    let output = Command::new(binary()).arg("config").env("SIDETRACE_CONFIG", rules).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stdout);
+    let pod = variant("several-containers");
+    for name in ["agent", "tools"] {
+        let uid = &pod.container(name)["securityContext"]["runAsUser"];
+        let rule = |line: &str| line.contains(&format!("uid={uid}")) && line.contains(&format!("name={name}"));
+        assert!(said.lines().any(rule), "{said}");
+    }
 }
 
 #[test]
