@@ -29,6 +29,7 @@ use tracing::debug;
 
 use self::answer::{ESTABLISHED, Manner, Refusal};
 use self::destination::Destinations;
+use self::plain::Next;
 use self::reach::Reached;
 use self::request::{Form, Request};
 use super::held::Held;
@@ -127,9 +128,10 @@ async fn requests(proxy: &Proxy, forward: &Forward, mut client: TcpStream, peer:
             _ => None,
         };
         let first = Bytes::from([head.as_slice(), &rest].concat());
-        match Box::pin(plain::serve(proxy, &context, (&mut client, first), &mut upstream, admits)).await {
-            Some(beyond) => said = beyond,
-            None => return Ok(()),
+        match Box::pin(plain::serve(&context, (&mut client, first), &mut upstream, &proxy.drain, admits)).await {
+            Next::Said(beyond) => said = beyond,
+            Next::Close => return farewell(client).await,
+            Next::Closed => return Ok(()),
         }
     }
     Ok(())

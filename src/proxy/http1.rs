@@ -69,6 +69,10 @@ pub(super) struct Http1<'a> {
     tunnel: Option<Tunnel>,
     /// Another protocol was accepted.
     upgraded: bool,
+    /// The client's connection is for other servers too: nothing passes that might be taken for an answer of theirs.
+    shared: bool,
+    /// Upstream has said something that nobody had asked for. It was dropped.
+    spent: bool,
     // Reused from head to head, given back when nothing is under way.
     fields: Vec<Field>,
 }
@@ -163,15 +167,26 @@ impl<'a> Http1<'a> {
             refused: None,
             tunnel: None,
             upgraded: false,
+            shared: false,
+            spent: false,
             fields: Vec::new(),
         }
+    }
+
+    /// For a client's connection that is for other servers too: nothing of upstream's passes but answers to what it was asked.
+    pub(super) fn shared(context: &'a Context) -> Self {
+        let mut http = Self::new(context);
+        http.shared = true;
+        http
     }
 
     /// What is left to record behind the relay's end, and the tunnel that it was left for.
     pub(super) fn conclude(&mut self, ended: Ended) -> Option<Tunnel> {
         match ended {
             Ended::Left { from_upstream, .. } => {
-                return self.tunnel.take().map(|tunnel| Tunnel { from_upstream, ..tunnel });
+                if let Some(tunnel) = self.tunnel.take() {
+                    return Some(Tunnel { from_upstream, ..tunnel });
+                }
             }
             Ended::Upstream(error) => self.upstream_failed(stack::io_error_type(&error)),
             Ended::Refused => {
@@ -190,7 +205,8 @@ impl<'a> Http1<'a> {
 
     /// Whether upstream is still to say what follows a request that may change the protocol.
     pub(super) fn is_undecided(&self) -> bool {
-        matches!(self.up.state, UpState::Undecided)
+        // Nor has it heard of one that waits behind many others.
+        matches!(self.up.state, UpState::Undecided) || self.up.crowded || self.up.resume
     }
 
     /// Whether the client's bytes are passed through unread.
@@ -201,6 +217,20 @@ impl<'a> Http1<'a> {
     /// Whether that is because upstream has accepted another protocol.
     pub(super) fn is_upgraded(&self) -> bool {
         self.upgraded
+    }
+
+    /// Whether nobody knows where upstream's answer ends.
+    pub(super) fn is_lost(&self) -> bool {
+        matches!(self.down.state, DownState::Unread) && !self.upgraded
+    }
+
+    /// Whether upstream has said something unasked: it is to be asked no more.
+    pub(super) fn is_spent(&self) -> bool {
+        self.spent
+    }
+
+    fn upgrades(&self, line: &RequestLine<'_>, head: &Head<'_>) -> bool {
+        if self.shared { asks_for_upgrade(line, head) } else { may_upgrade(line, head) }
     }
 
     /// Upstream's side has failed: every call under way with it, unless the client had given up before.
@@ -324,7 +354,7 @@ impl<'a> Http1<'a> {
         let inspection = self.context.recognise(self.policy.current(), &request);
         let body = head.request_body();
         let may_wait = request.may_wait() && !self.upstream_finished && !self.draining;
-        let holds = !body.is_done() && !asks_for_upgrade(&line, &head) && may_wait;
+        let holds = !body.is_done() && !self.upgrades(&line, &head) && may_wait;
         match inspection {
             Some(inspection) if holds && inspection.holds() => self.hold(read, &line, &request, inspection, out),
             inspection => {
@@ -361,7 +391,7 @@ impl<'a> Http1<'a> {
             out.write(read, &hold::framed(new, raw, request.headers.request_body()));
         }
         let connect = line.method == "CONNECT";
-        let upgrade = asks_for_upgrade(line, request.headers);
+        let upgrade = self.upgrades(line, request.headers);
         self.up.decides = connect || upgrade;
         self.calls.push_back(Exchange {
             call,
@@ -461,10 +491,22 @@ impl<'a> Http1<'a> {
                     }
                 }
                 // A line end too many behind an answer.
-                DownState::Head if self.calls.is_empty() && matches!(rest, [b'\r' | b'\n', ..]) => at += 1,
+                DownState::Head if self.calls.is_empty() && matches!(rest, [b'\r' | b'\n', ..]) => {
+                    if self.shared {
+                        out.pass(bytes, from..at);
+                        from = at + 1;
+                    }
+                    at += 1;
+                }
                 // Upstream does not wait for what it has not heard yet.
                 DownState::Head if self.calls.is_empty() && matches!(self.up.state, UpState::Holding(_)) => {
                     self.release_later();
+                }
+                DownState::Head if self.calls.is_empty() && self.shared => {
+                    self.spent = true;
+                    out.pass(bytes, from..at);
+                    from = bytes.len();
+                    break;
                 }
                 DownState::Head if self.calls.is_empty() => self.all_unread(UNASKED_ANSWER),
                 DownState::Head if !self.down.held.is_empty() => {
@@ -540,7 +582,8 @@ impl<'a> Http1<'a> {
     fn answer(&mut self, bytes: &[u8]) -> (bool, Option<Vec<u8>>) {
         let Some(exchange) = self.calls.front_mut() else { return (false, None) };
         let read = head::answer(bytes, &mut self.fields);
-        let Ok((line, head)) = read else {
+        let unasked = |status| status == 101 && self.shared && !exchange.upgrade;
+        let Some((line, head)) = read.ok().filter(|(line, _)| !unasked(line.status)) else {
             if let Some(call) = &mut exchange.call {
                 call.broken(PROTOCOL_ERROR);
             }
@@ -713,7 +756,7 @@ impl Watch for Http1<'_> {
         out.write(&[], &self.up.held.take());
     }
 
-    fn upstream_finished(&mut self, out: &mut Gather) {
+    fn upstream_finished(&mut self, out: &mut Gather) -> Verdict {
         self.upstream_finished = true;
         out.give(&[], self.kept_back());
         let ends_properly = matches!(&self.down.state, DownState::Body(body) if body.ends_with_connection());
@@ -722,10 +765,12 @@ impl Watch for Http1<'_> {
         }
         self.upstream_failed(CLOSED);
         self.down.state = DownState::Unread;
+        Verdict::Go
     }
 
-    fn upstream_broke(&mut self, out: &mut Gather) {
+    fn upstream_broke(&mut self, out: &mut Gather) -> Verdict {
         out.give(&[], self.kept_back());
+        Verdict::Go
     }
 
     fn is_due(&self) -> bool {
@@ -847,6 +892,11 @@ fn split_target<'t>(
 
 /// Upgrade counts only beside `Connection: upgrade` (RFC 9110, section 7.8), and not in HTTP/1.0.
 pub(super) fn asks_for_upgrade(line: &RequestLine<'_>, head: &Head<'_>) -> bool {
+    may_upgrade(line, head) && head.has_token("connection", "upgrade")
+}
+
+/// Whether some server might take it for such a request.
+fn may_upgrade(line: &RequestLine<'_>, head: &Head<'_>) -> bool {
     line.version == Version::HTTP_11 && head.value("upgrade").is_some()
 }
 

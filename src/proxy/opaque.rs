@@ -91,8 +91,9 @@ impl Watch for Counted {
         self.client_finished = true;
     }
 
-    fn upstream_finished(&mut self, _: &mut Gather) {
+    fn upstream_finished(&mut self, _: &mut Gather) -> Verdict {
         self.upstream_finished = true;
+        Verdict::Go
     }
 }
 

@@ -56,11 +56,15 @@ pub(super) trait Watch {
     /// The client has said FIN: what was kept back goes before it.
     fn client_finished(&mut self, _: &mut Gather) {}
 
-    /// Upstream has said FIN: what was kept back goes before it.
-    fn upstream_finished(&mut self, _: &mut Gather) {}
+    /// Upstream has said FIN: what was kept back goes before it. Who leaves keeps it from the client.
+    fn upstream_finished(&mut self, _: &mut Gather) -> Verdict {
+        Verdict::Go
+    }
 
-    /// Upstream has said RST: what was kept back of what it said before goes before it.
-    fn upstream_broke(&mut self, _: &mut Gather) {}
+    /// Upstream has said RST: what was kept back of what it said before goes before it. Who leaves keeps it from the client.
+    fn upstream_broke(&mut self, _: &mut Gather) -> Verdict {
+        Verdict::Go
+    }
 
     /// Whether the connection may be closed without breaking anything off.
     fn is_idle(&self) -> bool {
@@ -497,12 +501,16 @@ where
             let Scratch { read, gather } = scratch;
             let length = match ready!(fill(&mut self.down.first, self.upstream, cx, read)) {
                 Ok(0) => {
-                    self.down.finished = true;
-                    if self.upstream.was_cut() {
-                        self.client.cut();
-                    }
                     gather.clear();
-                    watch.upstream_finished(gather);
+                    match watch.upstream_finished(gather) {
+                        Verdict::Leave => self.left = Some(Bytes::new()),
+                        Verdict::Go | Verdict::Refuse => {
+                            self.down.finished = true;
+                            if self.upstream.was_cut() {
+                                self.client.cut();
+                            }
+                        }
+                    }
                     if let Err(error) = self.down.poll_write(self.client, cx, [&gather.written, &[]]) {
                         return client_failed(&error);
                     }
@@ -511,7 +519,10 @@ where
                 Ok(length) => length,
                 Err(error) => {
                     gather.clear();
-                    watch.upstream_broke(gather);
+                    if watch.upstream_broke(gather) == Verdict::Leave {
+                        self.left = Some(Bytes::new());
+                        continue;
+                    }
                     // As far as the client takes it at once: a reset waits for nobody.
                     if self.down.poll_write(self.client, cx, [&gather.written, &[]]).is_ok() {
                         let _ = self.down.poll_flush(self.client, cx);

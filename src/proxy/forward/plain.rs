@@ -6,39 +6,55 @@
 //! not get there in half a head, or in bytes that only we take for something else.
 
 use bytes::{Bytes, BytesMut};
-use tokio::net::TcpStream;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 
 use super::request::Plain;
 use crate::budget::Use;
 use crate::http1::{Body, Fault, head};
-use crate::proxy::Proxy;
+use crate::net::Abort;
 use crate::proxy::held::Held;
 use crate::proxy::http1::{Http1, MAX_HEAD};
 use crate::proxy::relay::{Ended, Gather, Verdict, Watch, relay};
 use crate::stack::Context;
 
-/// Relays what is for one server: `admits` reads heads. Returns what the client has said beyond, if the connection goes on.
-pub(super) async fn serve(
-    proxy: &Proxy,
+/// What comes behind a server's requests.
+#[derive(Debug)]
+pub(super) enum Next {
+    /// Other requests: the begin of them.
+    Said(BytesMut),
+    /// Nothing: the client is to be told that its connection ends.
+    Close,
+    /// Nothing, and it knows.
+    Closed,
+}
+
+/// Relays what is for one server: `admits` reads heads.
+pub(super) async fn serve<C, U>(
     context: &Context,
-    (client, said): (&mut TcpStream, Bytes),
-    upstream: &mut TcpStream,
+    client: (&mut C, Bytes),
+    upstream: &mut U,
+    drain: &CancellationToken,
     admits: impl Fn(&[u8]) -> Option<Plain>,
-) -> Option<BytesMut> {
-    let mut requests =
-        Requests { http: Http1::new(context), context, admits, state: State::Head, held: Held::default() };
-    let ended = relay((client, said), (upstream, Bytes::new()), &mut requests, &proxy.metrics, &proxy.drain).await;
-    let beyond = match &ended {
+) -> Next
+where
+    C: AsyncRead + AsyncWrite + Abort + Unpin,
+    U: AsyncRead + AsyncWrite + Abort + Unpin,
+{
+    let mut requests = Requests::new(context, admits);
+    let ended = relay(client, (upstream, Bytes::new()), &mut requests, &context.settings.metrics, drain).await;
+    let next = match &ended {
+        Ended::Left { .. } if requests.over => Next::Close,
         Ended::Left { from_client, .. } => {
             let mut beyond = BytesMut::from(&*requests.held.take());
             beyond.extend_from_slice(from_client);
-            Some(beyond)
+            Next::Said(beyond)
         }
-        _ => None,
+        _ => Next::Closed,
     };
     requests.http.conclude(ended);
-    beyond
+    next
 }
 
 struct Requests<'a, A> {
@@ -48,6 +64,8 @@ struct Requests<'a, A> {
     state: State,
     /// The begin of a head, or what has to wait.
     held: Held,
+    /// The client's connection ends here: nobody but its end tells where the last answer ends.
+    over: bool,
 }
 
 enum State {
@@ -64,7 +82,11 @@ enum State {
     Raw,
 }
 
-impl<A: Fn(&[u8]) -> Option<Plain>> Requests<'_, A> {
+impl<'a, A: Fn(&[u8]) -> Option<Plain>> Requests<'a, A> {
+    fn new(context: &'a Context, admits: A) -> Self {
+        Self { http: Http1::shared(context), context, admits, state: State::Head, held: Held::default(), over: false }
+    }
+
     /// Bytes of the client's, with nothing held before them. `read` is what `out` has pieces of.
     fn more(&mut self, mut rest: &[u8], read: &[u8], out: &mut Gather) -> Verdict {
         while let [first, ..] = rest {
@@ -72,6 +94,10 @@ impl<A: Fn(&[u8]) -> Option<Plain>> Requests<'_, A> {
                 State::Head if self.http.is_unread() => return self.http.refuse(Fault::Unreadable),
                 // Empty lines behind a body belong to nothing.
                 State::Head if matches!(first, b'\r' | b'\n') => 1,
+                State::Head if self.http.is_spent() => {
+                    self.state = State::Leaving;
+                    continue;
+                }
                 State::Head => {
                     let Some(length) = head::end(rest, 0) else { return self.keep(rest) };
                     let Some(plain) = (self.admits)(rest.get(..length).unwrap_or_default()) else {
@@ -147,6 +173,13 @@ impl<A: Fn(&[u8]) -> Option<Plain>> Requests<'_, A> {
         }
     }
 
+    /// What upstream has said may be the last that it is to say.
+    fn heard(&mut self) -> Verdict {
+        self.over |= self.http.is_lost();
+        let leaves = self.http.is_spent() || matches!(self.state, State::Leaving);
+        if self.over || (leaves && self.http.is_idle()) { Verdict::Leave } else { Verdict::Go }
+    }
+
     fn is_ready(&self) -> bool {
         !self.held.is_empty() && !self.waits()
     }
@@ -169,12 +202,16 @@ impl<A: Fn(&[u8]) -> Option<Plain>> Watch for Requests<'_, A> {
     }
 
     fn down(&mut self, bytes: &[u8], out: &mut Gather) -> (usize, Verdict) {
-        self.http.down(bytes, out)
+        match self.http.down(bytes, out) {
+            (taken, Verdict::Go) => (taken, self.heard()),
+            ended => ended,
+        }
     }
 
     fn wants_client(&self) -> bool {
         match self.state {
-            State::Undecided | State::Leaving => self.held.bytes().len() < MOST_WAITING,
+            // The rest waits with the kernel, and FIN behind it: upstream is to hear no end before its turn.
+            State::Undecided | State::Leaving => self.held.is_empty() || self.is_due(),
             State::Head | State::Body { .. } | State::Raw => self.http.wants_client(),
         }
     }
@@ -206,17 +243,27 @@ impl<A: Fn(&[u8]) -> Option<Plain>> Watch for Requests<'_, A> {
     }
 
     fn client_finished(&mut self, out: &mut Gather) {
-        // Half a head is nobody's: the server could not answer it.
-        self.held.take();
+        if matches!(self.state, State::Head) {
+            // Half a head is nobody's: the server could not answer it.
+            self.held.take();
+        }
         self.http.client_finished(out);
     }
 
-    fn upstream_finished(&mut self, out: &mut Gather) {
-        self.http.upstream_finished(out);
+    fn upstream_finished(&mut self, out: &mut Gather) -> Verdict {
+        if self.http.is_upgraded() {
+            return self.http.upstream_finished(out);
+        }
+        // Between requests it is no affair of the client's, who may want to go elsewhere next.
+        if !self.http.is_idle() {
+            self.http.upstream_finished(out);
+            self.over = true;
+        }
+        Verdict::Leave
     }
 
-    fn upstream_broke(&mut self, out: &mut Gather) {
-        self.http.upstream_broke(out);
+    fn upstream_broke(&mut self, out: &mut Gather) -> Verdict {
+        if self.http.is_idle() { Verdict::Leave } else { self.http.upstream_broke(out) }
     }
 
     fn is_idle(&self) -> bool {
@@ -224,11 +271,13 @@ impl<A: Fn(&[u8]) -> Option<Plain>> Watch for Requests<'_, A> {
     }
 }
 
-/// Of what the client says before its turn.
-const MOST_WAITING: usize = 64 * 1024;
-
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
+    use tokio::io::{AsyncReadExt, AsyncWriteExt, duplex};
+    use tokio::time::timeout;
+
     use super::super::request::{self, Form};
     use super::*;
     use crate::budget::Budget;
@@ -244,7 +293,7 @@ mod tests {
     }
 
     fn requests(context: &Context) -> Requests<'_, Admits> {
-        Requests { http: Http1::new(context), context, admits, state: State::Head, held: Held::default() }
+        Requests::new(context, admits)
     }
 
     /// What goes on of these bytes, without our line; and whether the relay goes on.
@@ -309,6 +358,7 @@ mod tests {
             let mut requests = requests(&context);
             let (gone, verdict) = say(&mut requests, format!("{asks}{next}").as_bytes());
             assert_eq!((gone.matches("GET").count(), verdict), (1, Verdict::Go), "{gone}");
+            assert!(!requests.wants_client(), "nor is FIN read before its turn");
             answer(&mut requests, &format!("HTTP/1.1 {status}\r\n\r\n"));
             assert!(requests.is_due());
             assert_eq!(say(&mut requests, b"").0, goes);
@@ -324,4 +374,129 @@ mod tests {
         answer(&mut requests, "ICY 200 OK\r\n\r\n");
         assert_eq!(say(&mut requests, next), (String::new(), Verdict::Refuse));
     }
+
+    #[tokio::test]
+    async fn a_server_says_nothing_but_its_answers_on_a_connection_that_is_for_others_too() {
+        let evil = "HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nevil";
+        for (said, answers, beyond) in [
+            (A.to_owned(), vec![OK, evil], ""),
+            (A.to_owned(), vec![&format!("{OK}{evil}")], ""),
+            (format!("{A}{B}"), vec![&format!("{OK}{evil}")], B),
+            (format!("{A}GET http://one/ha"), vec![OK, evil], "GET http://one/ha"),
+            (A.to_owned(), vec![OK, "nonsense"], ""),
+            (A.to_owned(), vec![&format!("{OK}\r\n\r\nHTTP/1.1 100 Go on\r\n\r\n")], ""),
+        ] {
+            let (heard, next) = play(&said, &answers, None).await;
+            assert_eq!((heard.as_str(), next), (OK, Some(beyond.to_owned())), "{said}{answers:?}");
+        }
+        // An answer before the end of its request: the rest goes where it belongs, the next request does not.
+        let context = context(Budget::unlimited());
+        let mut requests = requests(&context);
+        say(&mut requests, b"POST http://one/ HTTP/1.1\r\nHost: one\r\nProxy-Authorization: Basic c2VjcmV0\r\nContent-Length: 6\r\n\r\nabc");
+        let (mut out, answers) = (Gather::default(), [OK, evil].concat());
+        assert_eq!(requests.down(answers.as_bytes(), &mut out), (answers.len(), Verdict::Go));
+        assert_eq!(out.into_bytes(answers.as_bytes()), OK.as_bytes());
+        assert_eq!(say(&mut requests, [b"def", A.as_bytes()].concat().as_slice()), ("def".to_owned(), Verdict::Leave));
+        assert_eq!(requests.held.take(), A.as_bytes());
+    }
+
+    #[tokio::test]
+    async fn an_answer_whose_end_nobody_knows_is_the_last_on_the_clients_connection() {
+        for answer in [
+            "ICY 200 OK\r\n\r\nla la",
+            "HTTP/1.1 200 OK\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\na",
+            "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nx",
+        ] {
+            for said in [A.to_owned(), [A, B].concat(), [A, A].concat()] {
+                assert_eq!(play(&said, &[answer], None).await, (answer.to_owned(), None), "{said}");
+            }
+        }
+        for answer in [
+            "HTTP/1.1 200 OK\r\n\r\nup to the end",
+            "HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\ncut",
+            "HTTP/1.1 2",
+            "",
+        ] {
+            for said in [A.to_owned(), [A, B].concat(), [A, A].concat()] {
+                assert_eq!(play(&said, &[answer], Some(End::Upstream)).await, (answer.to_owned(), None), "{said}");
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn a_server_that_ends_between_requests_does_not_end_the_clients_connection() {
+        for answers in [&[OK][..], &[OK, ""]] {
+            for said in [A.to_owned(), [A, B].concat()] {
+                let (heard, next) = play(&said, answers, Some(End::Upstream)).await;
+                assert_eq!((heard.as_str(), next.as_deref()), (OK, Some(&said[A.len()..])), "{answers:?}");
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn a_request_for_another_server_survives_the_clients_fin() {
+        let (heard, next) = play(&[A, B].concat(), &[OK], Some(End::Client)).await;
+        assert_eq!((heard.as_str(), next.as_deref()), (OK, Some(B)));
+    }
+
+    #[tokio::test]
+    async fn another_protocol_is_spoken_with_nobody_who_was_not_asked_for_it() {
+        let switching = "HTTP/1.1 101 Yes\r\n\r\n";
+        let asks = A.replace("\r\n\r\n", "\r\nUpgrade: x\r\n\r\n");
+        let properly = asks.replace("Upgrade", "Connection: keep-alive, upgrade\r\nUpgrade");
+        for said in [A.to_owned(), asks.clone(), [A, &properly].concat(), [&asks, A].concat()] {
+            assert_eq!(play(&said, &[switching], None).await, (switching.to_owned(), None), "{said}");
+        }
+    }
+
+    /// What the client hears of these answers to a request, each said once the one before was heard, and what the client has said
+    /// beyond, if its connection goes on. Then somebody says FIN.
+    async fn play(said: &str, answers: &[&str], fin: Option<End>) -> (String, Option<String>) {
+        let context = context(Budget::unlimited());
+        let ((mut client, mut ours), (mut to_upstream, mut upstream)) = (duplex(1 << 16), duplex(1 << 16));
+        let drain = CancellationToken::new();
+        let talks = async {
+            client.write_all(said.as_bytes()).await.unwrap();
+            if fin == Some(End::Client) {
+                client.shutdown().await.unwrap();
+            }
+            let mut asked = Vec::new();
+            while !asked.ends_with(b"\r\n\r\n") {
+                assert_ne!(upstream.read_buf(&mut asked).await.unwrap(), 0);
+            }
+            let mut heard = Vec::new();
+            for (at, answer) in answers.iter().enumerate() {
+                upstream.write_all(answer.as_bytes()).await.unwrap();
+                let before = heard.len();
+                while at + 1 < answers.len() && heard.len() < before + answer.len() {
+                    assert_ne!(client.read_buf(&mut heard).await.unwrap(), 0);
+                }
+            }
+            if fin == Some(End::Upstream) {
+                upstream.shutdown().await.unwrap();
+            }
+            heard
+        };
+        let serves = serve(&context, (&mut ours, Bytes::new()), &mut to_upstream, &drain, admits as Admits);
+        let guarded = timeout(Duration::from_secs(30), async { tokio::join!(serves, talks) });
+        let (next, mut heard) = guarded.await.expect("it ends");
+        drop(ours);
+        client.read_to_end(&mut heard).await.unwrap();
+        let beyond = match next {
+            Next::Said(beyond) => Some(String::from_utf8(beyond.to_vec()).unwrap()),
+            Next::Close => None,
+            Next::Closed => panic!("{said}{answers:?}"),
+        };
+        (String::from_utf8(heard).unwrap(), beyond)
+    }
+
+    #[derive(Clone, Copy, PartialEq)]
+    enum End {
+        Client,
+        Upstream,
+    }
+
+    const A: &str = "GET http://one/ HTTP/1.1\r\nHost: one\r\nProxy-Authorization: Basic c2VjcmV0\r\n\r\n";
+    const B: &str = "GET http://two/ HTTP/1.1\r\nHost: two\r\nProxy-Authorization: Basic c2VjcmV0\r\n\r\n";
+    const OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
 }
