@@ -20,11 +20,12 @@ use std::time::{Duration, SystemTime};
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use bytes::{Bytes, BytesMut};
-use tokio::io::{AsyncReadExt, AsyncWriteExt, Interest};
+use bytes::{Buf, Bytes, BytesMut};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, Interest};
 use tokio::net::TcpStream;
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
 use self::answer::{ESTABLISHED, Manner, Refusal};
@@ -35,7 +36,7 @@ use self::request::{Form, Request};
 use super::held::Held;
 use super::http1::MAX_HEAD;
 use super::{Proxy, Read, client_uid, read_some, talk};
-use crate::budget::Use;
+use crate::budget::{Budget, Use};
 use crate::http1::head;
 use crate::net::{self, Abort, Target};
 use crate::stack::Context;
@@ -45,7 +46,7 @@ pub struct Forward {
     /// As it is said behind `Basic`.
     credential: String,
     destinations: Destinations,
-    lookups: Semaphore,
+    lookups: Arc<Semaphore>,
 }
 
 impl std::fmt::Debug for Forward {
@@ -60,7 +61,7 @@ impl Forward {
         Self {
             credential: STANDARD.encode(format!("{USER}:{password}")),
             destinations: Destinations::new(ports, own_ports),
-            lookups: Semaphore::new(reach::LOOK_UPS),
+            lookups: Arc::new(Semaphore::new(reach::LOOK_UPS)),
         }
     }
 
@@ -95,9 +96,11 @@ async fn requests(proxy: &Proxy, forward: &Forward, mut client: TcpStream, peer:
     let names_uids = proxy.settings.policies.load().names_uids();
     let uid = names_uids.then(|| client_uid(proxy, peer, local)).flatten();
     let mut said = BytesMut::new();
-    while let Some((head, rest)) = timeout(HEAD, next_head(proxy, &mut client, said)).await?? {
+    while let Some((head, rest)) =
+        timeout(HEAD, next_head(&mut client, said, &proxy.settings.budget, &proxy.drain)).await??
+    {
         let begun = SystemTime::now();
-        let (manner, asked) = forward.read(&head);
+        let (mut manner, asked) = forward.read(&head);
         let reached = match asked {
             Ok(request) => {
                 reach(proxy, forward, (&client, uid), &request, begun).await?.map(|reached| (request, reached))
@@ -109,7 +112,9 @@ async fn requests(proxy: &Proxy, forward: &Forward, mut client: TcpStream, peer:
             Err(refusal) => {
                 proxy.metrics.forward_refused.inc(refusal.label());
                 debug!(?refusal, "refused");
-                client.write_all(refusal.answer(manner).as_bytes()).await?;
+                // It may be said to whom the client takes for a server, and is no request to us.
+                manner.keeps &= !manner.tunnels || rest.is_empty();
+                say(&mut client, refusal.answer(manner).as_bytes(), &proxy.drain).await?;
                 if !manner.keeps {
                     return farewell(client).await;
                 }
@@ -119,7 +124,7 @@ async fn requests(proxy: &Proxy, forward: &Forward, mut client: TcpStream, peer:
         };
         let (mut upstream, _, own) = reached;
         if request.form == Form::Tunnel {
-            client.write_all(ESTABLISHED).await?;
+            say(&mut client, ESTABLISHED, &proxy.drain).await?;
             let read = Read { client: rest, ..Read::default() };
             return Box::pin(talk(proxy, context, begun, (client, upstream, Some(own)), read)).await;
         }
@@ -178,20 +183,29 @@ async fn reach(
 
 /// The next head, and what was read behind it. `None` if there is none.
 async fn next_head(
-    proxy: &Proxy,
-    client: &mut TcpStream,
+    client: &mut (impl AsyncRead + Unpin),
     mut said: BytesMut,
+    budget: &Arc<Budget>,
+    drain: &CancellationToken,
 ) -> io::Result<Option<(Vec<u8>, BytesMut)>> {
-    let mut held = Held::default();
+    let (mut held, mut empty) = (Held::default(), 0);
     loop {
-        if !held.keep(&said, &proxy.settings.budget, Use::Heads) {
+        if held.is_empty() {
+            // Empty lines before a head (RFC 9112, section 2.2) are not looked at again.
+            let blank = said.iter().take_while(|byte| matches!(byte, b'\r' | b'\n')).count();
+            said.advance(blank);
+            empty += blank;
+            if empty > MOST_EMPTY {
+                return Ok(None);
+            }
+        }
+        if !held.keep(&said, budget, Use::Heads) {
             return Ok(None);
         }
         said.clear();
         let bytes = held.bytes();
         // What can be no request is not waited for: the answer to it says so.
-        let foreign =
-            bytes.first().is_some_and(|first| !first.is_ascii_alphabetic() && !matches!(first, b'\r' | b'\n'));
+        let foreign = bytes.first().is_some_and(|first| !first.is_ascii_alphabetic());
         if let Some(length) = head::end(bytes, held.scanned).or(foreign.then_some(bytes.len())) {
             let mut head = held.take();
             let rest = head.split_off(length);
@@ -204,8 +218,17 @@ async fn next_head(
         tokio::select! {
             biased;
             read = read_some(client, &mut said) => if read? == 0 { return Ok(None) },
-            () = proxy.drain.cancelled(), if held.is_empty() => return Ok(None),
+            () = drain.cancelled(), if held.is_empty() => return Ok(None),
         }
+    }
+}
+
+/// Says something of our own. Who does not take it is waited for neither for ever nor when we drain.
+async fn say(client: &mut (impl AsyncWrite + Unpin), bytes: &[u8], drain: &CancellationToken) -> io::Result<()> {
+    tokio::select! {
+        biased;
+        said = timeout(HEAD, client.write_all(bytes)) => said?,
+        () = drain.cancelled() => Err(io::ErrorKind::TimedOut.into()),
     }
 }
 
@@ -218,7 +241,45 @@ async fn farewell(mut client: TcpStream) -> io::Result<()> {
 }
 
 const USER: &str = "sidetrace";
-/// A client has so long to say what it wants.
+/// A client has so long to say what it wants, and to take what we answer.
 const HEAD: Duration = Duration::from_secs(30);
 const FAREWELL: Duration = Duration::from_secs(2);
 const MOST_UNREAD: u64 = 1024 * 1024;
+/// Of empty lines before a head.
+const MOST_EMPTY: usize = 4096;
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::duplex;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_few_empty_lines_before_a_head_are_nothing_and_many_are_the_end() {
+        let head = b"GET / HTTP/1.1\r\n\r\n";
+        for (empty, read_before, found) in
+            [(0, 0, true), (7, 3, true), (1024, 0, true), (2049, 0, false), (1 << 20, 0, false)]
+        {
+            let said = [b"\r\n".repeat(empty).as_slice(), head, b"rest"].concat();
+            let (before, mut more) = said.split_at(read_before);
+            let (budget, drain) = (Budget::unlimited(), CancellationToken::new());
+            let next = next_head(&mut more, before.into(), &budget, &drain).await.unwrap();
+            assert_eq!(next.is_some(), found, "{empty}");
+            assert!(next.is_none_or(|(read, rest)| read == head && b"rest".starts_with(&rest)), "{empty}");
+            assert_eq!(more.len() > 1000, empty == 1 << 20, "nobody reads on");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_does_not_take_our_answer_is_not_waited_for() {
+        let (mut client, _reads_nothing) = duplex(1);
+        let drain = CancellationToken::new();
+        assert!(say(&mut client, b"no", &drain).await.is_err(), "not for ever");
+        drain.cancel();
+        let begun = tokio::time::Instant::now();
+        assert!(say(&mut client, b"no", &drain).await.is_err());
+        assert_eq!(begun.elapsed(), Duration::ZERO, "nor in the drain");
+        let (mut client, _takes_it) = duplex(2);
+        say(&mut client, b"no", &drain).await.unwrap();
+    }
+}

@@ -30,6 +30,8 @@ pub(super) struct Manner {
     pub(super) to_head: bool,
     /// The connection can be used again.
     pub(super) keeps: bool,
+    /// It is CONNECT: what stands behind it was said to somebody else.
+    pub(super) tunnels: bool,
 }
 
 impl Refusal {

@@ -34,8 +34,8 @@ impl Destinations {
             if is_nobodys(ip) {
                 return Err("this address is no server's");
             }
-            if is_link_local(ip) {
-                return Err("link-local addresses are the machine's, not the pod's");
+            if is_link_local(ip) || METADATA_V4.iter().any(|metadata| ip == *metadata) {
+                return Err("link-local addresses and metadata services are the machine's, not the pod's");
             }
             if self.own_ports.contains(&port) && is_local(ip) {
                 return Err("this port is Sidetrace's own");
@@ -45,10 +45,13 @@ impl Destinations {
     }
 }
 
-/// The IPv4 address that an IPv6 address stands for: IPv4-compatible (RFC 4291, section 2.5.5.1), or behind a NAT64 (RFC 6052,
-/// section 2.1).
+/// The IPv4 address that an IPv6 address stands for: IPv4-compatible (RFC 4291, section 2.5.5.1), behind a NAT64 (RFC 6052,
+/// section 2.1), or a 6to4 (RFC 3056, section 2).
 fn inside(ip: IpAddr) -> Option<IpAddr> {
     let IpAddr::V6(ip) = ip else { return None };
+    if let [0x20, 0x02, a, b, c, d, ..] = ip.octets() {
+        return Some(Ipv4Addr::new(a, b, c, d).into());
+    }
     let [.., a, b, c, d] = ip.octets();
     let stands = matches!(ip.segments(), [0, 0, 0, 0, 0, 0, _, _] | [0x64, 0xff9b, 0, 0, 0, 0, _, _]);
     (stands && ip != Ipv6Addr::LOCALHOST && ip != Ipv6Addr::UNSPECIFIED).then(|| Ipv4Addr::new(a, b, c, d).into())
@@ -56,7 +59,9 @@ fn inside(ip: IpAddr) -> Option<IpAddr> {
 
 fn is_nobodys(ip: IpAddr) -> bool {
     let broadcast = matches!(ip, IpAddr::V4(ip) if ip.is_broadcast() || ip.octets().first() == Some(&0));
-    ip.is_unspecified() || ip.is_multicast() || broadcast
+    // NAT64 in places that only the network knows (RFC 8215): the IPv4 address can be anywhere in it.
+    let hidden = matches!(ip, IpAddr::V6(ip) if ip.segments().starts_with(&[0x64, 0xff9b, 1]));
+    ip.is_unspecified() || ip.is_multicast() || broadcast || hidden
 }
 
 /// Link-local, or where clouds have the same over IPv6: the credentials of the machine are there.
@@ -69,9 +74,14 @@ fn is_link_local(ip: IpAddr) -> bool {
 
 /// OTLP over gRPC and over HTTP.
 const RECEIVERS: [u16; 2] = [4317, 4318];
-/// Of Amazon and of Google.
-const METADATA: [Ipv6Addr; 2] =
-    [Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254), Ipv6Addr::new(0xfd20, 0xce, 0, 0, 0, 0, 0, 0x254)];
+/// Of Amazon (the machine's, and the credentials of pods), and of Google.
+const METADATA: [Ipv6Addr; 3] = [
+    Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254),
+    Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x23),
+    Ipv6Addr::new(0xfd20, 0xce, 0, 0, 0, 0, 0, 0x254),
+];
+/// Of Alibaba and of Azure (its wire server).
+const METADATA_V4: [Ipv4Addr; 2] = [Ipv4Addr::new(100, 100, 100, 200), Ipv4Addr::new(168, 63, 129, 16)];
 const PORT: &str = "this port is not among SIDETRACE_FORWARD_DESTINATION_PORTS";
 
 #[cfg(test)]
@@ -96,6 +106,9 @@ mod tests {
             ("[2001:db8::1]:80", "[2001:db8::1]:80"),
             ("[::ffff:192.0.2.1]:80", "192.0.2.1:80"),
             ("[::1]:80", "[::1]:80"),
+            ("[2002:c000:201::1]:80", "[2002:c000:201::1]:80"),
+            ("[64:ff9b:2::1]:80", "[64:ff9b:2::1]:80"),
+            ("100.100.100.201:80", "100.100.100.201:80"),
             ("192.0.2.1:15101", "192.0.2.1:15101"),
         ] {
             assert_eq!(judged(to).as_deref(), Ok(becomes), "{to}");
@@ -116,6 +129,7 @@ mod tests {
             "[::ffff:10.0.0.5]",
             "[fd00::5]",
             "[::127.0.0.1]",
+            "[2002:7f00:1::1]",
         ];
         for address in addresses {
             for port in [15100, 15101, 15106, 15107, 15120, 4317, 4318] {
@@ -145,7 +159,17 @@ mod tests {
             "[::ffff:169.254.169.254]",
             "[::ffff:0.0.0.0]",
             "[fd00:ec2::254]",
+            "[fd00:ec2::23]",
             "[fd20:ce::254]",
+            "100.100.100.200",
+            "168.63.129.16",
+            "[::ffff:168.63.129.16]",
+            "[64:ff9b:1::]",
+            "[64:ff9b:1:a9fe:a9:fe00::]",
+            "[64:ff9b:1:ffff:ffff:ffff:ffff:ffff]",
+            "[2002:a9fe:a9fe::1]",
+            "[2002:6464:64c8:1:2:3:4:5]",
+            "[2002:0:1::]",
             "[64:ff9b::a9fe:a9fe]",
             "[::169.254.169.254]",
             "[::ffff:255.255.255.255]",

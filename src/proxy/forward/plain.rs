@@ -322,7 +322,7 @@ mod tests {
             "GET http://one/a HTTP/1.1\r\n{ours}\r\n\r\nPOST http://one HTTP/1.1\r\nA: b\r\nTransfer-Encoding: chunked\r\n\
              {ours}\r\n5\r\nGET h\r\n0\r\n\r\n{elsewhere}"
         );
-        let expected = "GET /a HTTP/1.1\r\n\r\nPOST / HTTP/1.1\r\nA: b\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nGET h\r\n0\r\n\r\n";
+        let expected = "GET /a HTTP/1.1\r\nHost: one\r\n\r\nPOST / HTTP/1.1\r\nHost: one\r\nA: b\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nGET h\r\n0\r\n\r\n";
         let context = context(Budget::unlimited());
         for cut in 0..=said.len() {
             let mut requests = requests(&context);
@@ -354,7 +354,7 @@ mod tests {
         let asks = format!("GET http://one/ HTTP/1.1\r\nConnection: Upgrade\r\nUpgrade: x\r\n{ours}\r\n");
         let next = format!("GET http://one/next HTTP/1.1\r\n{ours}\r\n");
         let context = context(Budget::unlimited());
-        for (status, goes) in [("101 Yes", next.as_str()), ("204 No", "GET /next HTTP/1.1\r\n\r\n")] {
+        for (status, goes) in [("101 Yes", next.as_str()), ("204 No", "GET /next HTTP/1.1\r\nHost: one\r\n\r\n")] {
             let mut requests = requests(&context);
             let (gone, verdict) = say(&mut requests, format!("{asks}{next}").as_bytes());
             assert_eq!((gone.matches("GET").count(), verdict), (1, Verdict::Go), "{gone}");

@@ -48,24 +48,28 @@ pub(super) fn read(bytes: &[u8], credential: &[u8]) -> (Manner, Result<Request, 
         Ok((line, head)) => {
             let closes = head.has_token("connection", "close") || head.has_token("proxy-connection", "close");
             let keeps = line.version == Version::HTTP_11 && head.request_body().is_done() && !closes;
-            (Manner { to_head: line.method == "HEAD", keeps }, request(&line, &head, credential))
+            let tunnels = line.method == "CONNECT";
+            (Manner { to_head: line.method == "HEAD", keeps, tunnels }, request(&line, &head, credential))
         }
-        Err(_) => (Manner { to_head: false, keeps: false }, Err(Refusal::Malformed("this is no HTTP/1 request"))),
+        Err(_) => (
+            Manner { to_head: false, keeps: false, tunnels: false },
+            Err(Refusal::Malformed("this is no HTTP/1 request")),
+        ),
     }
 }
 
 fn request(line: &RequestLine<'_>, head: &Head<'_>, credential: &[u8]) -> Result<Request, Refusal> {
     let tunnels = line.method == "CONNECT";
-    let (to, path) = if tunnels {
+    let (to, named, path) = if tunnels {
         let authority = std::str::from_utf8(line.target).ok().and_then(|target| authority(target, None));
-        (authority.ok_or(Refusal::Malformed("CONNECT takes a host and a port"))?, &b""[..])
+        (authority.ok_or(Refusal::Malformed("CONNECT takes a host and a port"))?, line.target, &b""[..])
     } else {
         absolute(line.target)?
     };
     authenticate(head, credential)?;
     if !tunnels {
         let upgrades = asks_for_upgrade(line, head);
-        let plain = Plain { head: origin_form(line, head, path)?, body: head.request_body(), upgrades };
+        let plain = Plain { head: origin_form(line, head, named, path)?, body: head.request_body(), upgrades };
         return Ok(Request { to, form: Form::Plain(plain) });
     }
     // Its meaning is not defined (RFC 9110, section 9.3.6).
@@ -75,8 +79,8 @@ fn request(line: &RequestLine<'_>, head: &Head<'_>, credential: &[u8]) -> Result
     Ok(Request { to, form: Form::Tunnel })
 }
 
-/// The authority of a target in absolute form, and what stands behind it.
-fn absolute(target: &[u8]) -> Result<(Authority, &[u8]), Refusal> {
+/// The authority of a target in absolute form, as it is spelled too, and what stands behind it.
+fn absolute(target: &[u8]) -> Result<(Authority, &[u8], &[u8]), Refusal> {
     let not_absolute = Refusal::Malformed("this is a proxy: a request names its destination (http://host/path)");
     let Some(scheme) = target.windows(3).position(|three| three == b"://") else { return Err(not_absolute) };
     let (name, rest) = (target.get(..scheme).unwrap_or_default(), target.get(scheme + 3..).unwrap_or_default());
@@ -89,7 +93,7 @@ fn absolute(target: &[u8]) -> Result<(Authority, &[u8]), Refusal> {
     let end = rest.iter().position(|byte| matches!(byte, b'/' | b'?')).unwrap_or(rest.len());
     let (named, path) = rest.split_at_checked(end).unwrap_or((rest, b""));
     let to = std::str::from_utf8(named).ok().and_then(|named| authority(named, Some(80)));
-    Ok((to.ok_or(Refusal::Malformed("the destination is no host with a port"))?, path))
+    Ok((to.ok_or(Refusal::Malformed("the destination is no host with a port"))?, named, path))
 }
 
 /// Host and port; nothing else, user information least of all (RFC 9110, section 4.2.4).
@@ -125,9 +129,9 @@ fn authenticate(head: &Head<'_>, credential: &[u8]) -> Result<(), Refusal> {
     if ours { Ok(()) } else { Err(Refusal::WrongCredential) }
 }
 
-/// The head as its server is to see it: the target without scheme and authority, the lines for a proxy left out, all else as it
-/// came.
-fn origin_form(line: &RequestLine<'_>, head: &Head<'_>, path: &[u8]) -> Result<Vec<u8>, Refusal> {
+/// The head as its server is to see it: the target without scheme and authority, which is what Host says (RFC 9112, section
+/// 3.2.2), and says once; the lines for a proxy left out, all else as it came.
+fn origin_form(line: &RequestLine<'_>, head: &Head<'_>, named: &[u8], path: &[u8]) -> Result<Vec<u8>, Refusal> {
     let bytes = head.bytes();
     let first = bytes.iter().position(|byte| !matches!(byte, b'\r' | b'\n')).unwrap_or_default();
     let mut done = first + line.method.len() + 1 + line.target.len();
@@ -140,10 +144,24 @@ fn origin_form(line: &RequestLine<'_>, head: &Head<'_>, path: &[u8]) -> Result<V
         _ => plain.push(b'/'),
     }
     plain.extend_from_slice(path);
+    let host = [b"Host: ", named, head.line_end()].concat();
+    let mut says_host = head.value("host").is_some();
+    if !says_host {
+        let end = bytes.iter().skip(done).position(|byte| *byte == b'\n').map_or(bytes.len(), |at| done + at + 1);
+        plain.extend_from_slice(bytes.get(done..end).unwrap_or_default());
+        plain.extend_from_slice(&host);
+        done = end;
+    }
     for field in head.fields() {
-        if is_for_us(head, field)? {
-            let place = head.line(field);
+        let place = head.line(field);
+        let is_host = head.name(field).eq_ignore_ascii_case(HOST.as_bytes());
+        let first = is_host && std::mem::take(&mut says_host);
+        if first && head.value(HOST) == Some(named) {
+            continue;
+        }
+        if is_for_us(head, field)? || is_host {
             plain.extend_from_slice(bytes.get(done..place.start).unwrap_or_default());
+            plain.extend_from_slice(if first { &host } else { b"" });
             done = place.end;
         }
     }
@@ -151,18 +169,34 @@ fn origin_form(line: &RequestLine<'_>, head: &Head<'_>, path: &[u8]) -> Result<V
     Ok(plain)
 }
 
-/// Whether a line is a proxy's. One that only some would take for it is refused: it may hold the credential.
+/// Whether a line is a proxy's. One that only some would take for it is refused: it may hold the credential. So is another Host
+/// that only some would see.
 fn is_for_us(head: &Head<'_>, field: &Field) -> Result<bool, Refusal> {
     let name = head.name(field);
     let is = |ours: &str| name.eq_ignore_ascii_case(ours.as_bytes());
     if is(AUTHORIZATION) || is("proxy-connection") {
         return Ok(true);
     }
-    let letters = name.iter().filter(|byte| byte.is_ascii_alphabetic()).map(u8::to_ascii_lowercase);
-    let disguised = letters.eq(AUTHORIZATION.bytes().filter(u8::is_ascii_alphabetic));
-    if disguised { Err(Refusal::Malformed("a credential in disguise")) } else { Ok(false) }
+    // A folded line (RFC 9112, section 5.2) is one of its own to some.
+    let lines = head.bytes().get(head.line(field)).unwrap_or_default().split(|byte| *byte == b'\n').skip(1);
+    let folded = lines.filter_map(|line| Some(line.split_at_checked(line.iter().position(|byte| *byte == b':')?)?.0));
+    for (name, folded) in std::iter::once((name, false)).chain(folded.map(|name| (name, true))) {
+        if letters(name).eq(letters(AUTHORIZATION.as_bytes())) {
+            return Err(Refusal::Malformed("a credential in disguise"));
+        }
+        let is_token = name.iter().all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(byte));
+        if (folded || !is_token) && letters(name).eq(letters(HOST.as_bytes())) {
+            return Err(Refusal::Malformed("a host in disguise"));
+        }
+    }
+    Ok(false)
 }
 
+fn letters(name: &[u8]) -> impl Iterator<Item = u8> {
+    name.iter().filter(|byte| byte.is_ascii_alphabetic()).map(u8::to_ascii_lowercase)
+}
+
+const HOST: &str = "host";
 const AUTHORIZATION: &str = "proxy-authorization";
 
 #[cfg(test)]
@@ -235,7 +269,8 @@ mod tests {
             ("GET", "http://a.example?q", "a.example", 80, "GET /?q HTTP/1.1"),
             ("get", "http://[::1]:81/%3A//", "::1", 81, "get /%3A// HTTP/1.1"),
         ] {
-            let rest = "\r\nhOST: other\r\nX-A:\t1 \r\nX-A: 2\r\n\r\n";
+            let authority = target[7..].split(['/', '?']).next().unwrap();
+            let rest = format!("\r\nhOST:{authority}\r\nX-A:\t1 \r\nX-A: 2\r\n\r\n");
             let text = format!(
                 "{method} {target} HTTP/1.1{}",
                 rest.replacen("X-A", "CREDENTIALproxy-CONNECTION: a\r\nX-A", 1)
@@ -245,8 +280,8 @@ mod tests {
         // Empty lines before it, bare line feeds, HTTP/1.0, folded lines.
         let text = format!("\r\n\nGET http://a/ HTTP/1.0\nProxy-Authorization:\n Basic {CREDENTIAL}\n\n");
         assert!(matches!(asked(&text).1, Ok(_) | Err(Refusal::WrongCredential)), "however it is folded, it is ours");
-        let text = format!("\r\n\nGET http://a/ HTTP/1.0\nB: c\nProxy-Authorization: Basic {CREDENTIAL}\n\n");
-        assert_eq!(plain(&text).2, "GET / HTTP/1.0\nB: c\n\n");
+        let text = format!("\r\n\nGET http://a/ HTTP/1.0\nHost: a\nProxy-Authorization: Basic {CREDENTIAL}\n\n");
+        assert_eq!(plain(&text).2, "GET / HTTP/1.0\nHost: a\n\n");
         for target in [
             "/path",
             "*",
@@ -263,6 +298,32 @@ mod tests {
         for target in ["https://a/", "ftp://a/", "ws://a/"] {
             let answer = asked(&format!("GET {target} HTTP/1.1\r\nCREDENTIAL\r\n")).1.unwrap_err();
             assert!(matches!(answer, Refusal::Scheme), "{target}");
+        }
+    }
+
+    #[test]
+    fn the_server_hears_one_host_and_that_is_the_destination() {
+        for (target, came, goes) in [
+            ("a.example", "Host: a.example\r\nB: c\r\n", "Host: a.example\r\nB: c\r\n"),
+            ("a.example", "B: c\r\nhost: b.example\r\nD: e\r\n", "B: c\r\nHost: a.example\r\nD: e\r\n"),
+            ("A.example:81", "host: a.example:81\r\n", "Host: A.example:81\r\n"),
+            ("a.example", "Host: b\r\nB: c\r\nHost: a.example\r\n", "Host: a.example\r\nB: c\r\n"),
+            ("a.example", "Host: a.example\r\nHost: b\r\nHOST: a.example\r\n", "Host: a.example\r\n"),
+            ("a.example", "Host: a.example\r\n b\r\n", "Host: a.example\r\n"),
+            ("a.example", "Host:\r\n", "Host: a.example\r\n"),
+            ("a.example", "B: c\r\n", "Host: a.example\r\nB: c\r\n"),
+            ("[::1]:81", "", "Host: [::1]:81\r\n"),
+        ] {
+            for version in ["1.0", "1.1"] {
+                for text in [format!("{came}CREDENTIAL"), format!("CREDENTIAL{came}")] {
+                    let text = format!("GET http://{target}/ HTTP/{version}\r\n{text}\r\n");
+                    assert_eq!(plain(&text).2, format!("GET / HTTP/{version}\r\n{goes}\r\n"), "{text}");
+                }
+            }
+        }
+        for line in ["Host : b", "\x0bHost: b", "X: 1\r\n host: b", "X: 1\r\n\tb\r\n  Host : b"] {
+            let text = format!("GET http://a/ HTTP/1.1\r\nHost: a\r\nCREDENTIAL{line}\r\n\r\n");
+            assert_eq!(label(&text), "malformed", "{line:?}");
         }
     }
 
@@ -291,6 +352,10 @@ mod tests {
         {
             let text = format!("GET http://a/ HTTP/1.1\r\nCREDENTIAL{name}: Basic {CREDENTIAL}\r\n\r\n");
             assert_eq!(label(&text), "malformed", "{name:?}");
+        }
+        for folded in [" Proxy-Authorization", "\tproxy-authorization ", " a\r\n proxy_authorization"] {
+            let text = format!("GET http://a/ HTTP/1.1\r\nCREDENTIALX: 1\r\n{folded}: Basic {CREDENTIAL}\r\n\r\n");
+            assert_eq!(label(&text), "malformed", "{folded:?}");
         }
     }
 
