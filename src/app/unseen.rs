@@ -1,10 +1,12 @@
 //! Looks for what the redirect exempts by mistake: programs that run as the sidecar's own user, and pods of which nothing comes.
 
+use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
+use nix::errno::Errno;
 use tokio::time::{Instant, MissedTickBehavior};
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 
 use crate::net::owner;
 use crate::telemetry::Metrics;
@@ -24,10 +26,13 @@ pub(super) async fn watch(uid: u32, own_ports: Vec<u16>, metrics: Arc<Metrics>) 
         }
         let found = match owner::foreign(uid, &own_ports) {
             Ok(found) => found,
-            Err(error) => {
-                // A kernel or a sandbox without it will not learn it.
+            Err(error) if is_final(&error) => {
                 info!(%error, "cannot look for programs that run as the sidecar's own user");
                 sockets = false;
+                continue;
+            }
+            Err(error) => {
+                debug!(%error, "this time nobody could look for programs that run as the sidecar's own user");
                 continue;
             }
         };
@@ -42,6 +47,12 @@ pub(super) async fn watch(uid: u32, own_ports: Vec<u16>, metrics: Arc<Metrics>) 
             );
         }
     }
+}
+
+/// A kernel or a sandbox without it will not learn it. Everything else, want of memory or descriptors first, passes.
+fn is_final(error: &io::Error) -> bool {
+    let code = error.raw_os_error().map(Errno::from_raw);
+    matches!(code, Some(Errno::EPERM | Errno::EACCES | Errno::EPROTONOSUPPORT | Errno::EAFNOSUPPORT | Errno::ENOENT))
 }
 
 /// The kernel's count of connections that were opened, beside ours. It misses none, but does not say whose they were: what is
@@ -81,3 +92,22 @@ const FIRST: Duration = Duration::from_secs(1);
 const PERIOD: Duration = Duration::from_secs(10);
 /// A mesh's proxy opens some before the agent opens its first.
 const MANY: usize = 10;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_the_kernel_will_never_allow_ends_the_looking() {
+        let code = |errno: Errno| io::Error::from_raw_os_error(errno as i32);
+        for errno in [Errno::EPERM, Errno::EACCES, Errno::EPROTONOSUPPORT, Errno::EAFNOSUPPORT, Errno::ENOENT] {
+            assert!(is_final(&code(errno)), "{errno}");
+        }
+        for errno in
+            [Errno::EMFILE, Errno::ENFILE, Errno::ENOMEM, Errno::ENOBUFS, Errno::EINTR, Errno::EBUSY, Errno::EAGAIN]
+        {
+            assert!(!is_final(&code(errno)), "{errno}");
+        }
+        assert!(!is_final(&io::Error::other("half an answer")));
+    }
+}

@@ -2,7 +2,7 @@
 //! redirected, and nobody gets anywhere through it that is none of theirs.
 
 use std::io::{Read, Write};
-use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::process::Command;
 
 use opentelemetry_proto::tonic::trace::v1::Span;
@@ -86,6 +86,59 @@ for url in ('http://one.test/s1', 'http://two.test/s2', 'http://one.test/s3'): a
         assert_eq!(text(span, "network.peer.address"), call["local"][0].as_str().unwrap());
         assert_eq!((span.kind, text(span, "sidetrace.end")), (SpanKind::Client as i32, ""));
     }
+}
+
+#[test]
+fn no_server_answers_in_the_name_of_another_or_ends_the_clients_connection() {
+    let (mut pod, _internet) = stage("poison", &SETTINGS);
+    let listen = |address: &'static str| pod.world.enter(move || TcpListener::bind(address).unwrap());
+    let (one, two) = (listen("10.231.3.1:80"), listen("10.231.3.2:80"));
+    let answer = |text: &str| format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{text}", text.len());
+    let asks = |name: &str| format!("GET http://{name}/ HTTP/1.1\r\nHost: {name}\r\n{AUTHORIZED}\r\n");
+    let mut client = pod.agent.enter(|| TcpStream::connect("127.0.0.1:15107").unwrap());
+    client.set_read_timeout(Some(GUARD)).unwrap();
+    let accept = |listener: &TcpListener| {
+        let (stream, _) = listener.accept().unwrap();
+        stream.set_read_timeout(Some(GUARD)).unwrap();
+        stream
+    };
+    let evil = answer("from one for two");
+    // In one piece with an answer, while nothing is under way, behind requests that wait; and no more than FIN.
+    for (unasked, pipelined) in [(evil.as_str(), false), (&evil, true), ("", false), ("", true)] {
+        for late in [false, true] {
+            let first = if pipelined { asks("one.test") + &asks("two.test") } else { asks("one.test") };
+            client.write_all(first.as_bytes()).unwrap();
+            let mut upstream = accept(&one);
+            hear(&mut upstream, "\r\n\r\n");
+            let well = answer("from one");
+            let now = if late { well.clone() } else { format!("{well}{unasked}") };
+            upstream.write_all(now.as_bytes()).unwrap();
+            if late || unasked.is_empty() {
+                hear(&mut client, "from one");
+                // Who waited for its turn may have left already.
+                let _ = upstream.write_all(if late { unasked.as_bytes() } else { b"" });
+                let _ = upstream.shutdown(Shutdown::Write);
+            } else {
+                hear(&mut client, "from one");
+            }
+            // Upstream was left, whoever asks next.
+            let _ = upstream.read_to_end(&mut vec![]);
+            if !pipelined {
+                client.write_all(asks("two.test").as_bytes()).unwrap();
+            }
+            let mut upstream = accept(&two);
+            hear(&mut upstream, "\r\n\r\n");
+            upstream.write_all(answer("from two").as_bytes()).unwrap();
+            let heard = hear(&mut client, "from two");
+            assert_eq!(heard, answer("from two"), "{unasked} {pipelined} {late}");
+            upstream.shutdown(Shutdown::Write).unwrap();
+            let _ = upstream.read_to_end(&mut vec![]);
+        }
+    }
+    drop(client);
+    let spans = pod.finish();
+    assert_eq!(spans.len(), 16, "{spans:#?}");
+    assert!(spans.iter().all(|span| text(span, "sidetrace.end").is_empty()), "{spans:#?}");
 }
 
 #[test]
@@ -202,21 +255,20 @@ fn what_is_refused_is_refused_with_a_word_and_counted() {
         );
     }
     // One connection: asked, asked again, elsewhere, and well.
-    let no = "CONNECT one.test:80 HTTP/1.1\r\n\r\n".to_owned();
-    let heard = talk(
-        &pod.agent,
-        V4,
-        [no.clone(), no, connect("meta.test:80"), absolute("one.test")].concat().as_bytes(),
-        NOTHING,
-    );
+    let (no, no_tunnel) = ("GET http://one.test/ HTTP/1.1\r\n\r\n", "CONNECT one.test:80 HTTP/1.1\r\n\r\n");
+    let rest = [no, &absolute("meta.test:80"), &absolute("one.test")].concat();
+    let heard = talk(&pod.agent, V4, no_tunnel.as_bytes(), ("Sidetrace: ", rest.as_bytes()));
     let statuses: Vec<_> =
         heard.match_indices("HTTP/1.1 ").map(|(at, found)| heard[at + found.len()..][..3].to_owned()).collect();
     assert_eq!(statuses, ["407", "407", "403", "200"], "{heard}");
+    // What stands behind a CONNECT is said to somebody else.
+    let heard = talk(&pod.agent, V4, [no_tunnel, &absolute("one.test")].concat().as_bytes(), NOTHING);
+    assert!(heard.matches("HTTP/1.1 ").count() == 1 && heard.contains("\r\nconnection: close\r\n"), "{heard}");
     let of = |status: u16| rows.iter().filter(|(_, other)| *other == status).count() as u64;
     let count = |reason: &str| pod.metric(&format!("sidetrace_forward_refused_total{{reason=\"{reason}\"}}"));
-    assert_eq!((count("malformed"), count("no_credential"), count("wrong_credential")), (of(400) + of(501), 4, 2));
+    assert_eq!((count("malformed"), count("no_credential"), count("wrong_credential")), (of(400) + of(501), 5, 2));
     assert_eq!((count("forbidden"), count("unreachable"), count("no_such_name")), (of(403) + 1, 2, 1));
-    assert_eq!(pod.metric("sidetrace_forward_connections_total"), rows.len() as u64 + 1);
+    assert_eq!(pod.metric("sidetrace_forward_connections_total"), rows.len() as u64 + 2);
     assert_eq!(pod.metric("sidetrace_loops_total"), 0);
     let spans = pod.finish();
     let refused: Vec<_> = spans.iter().filter(|span| text(span, "sidetrace.end") == "refused").collect();
@@ -333,6 +385,18 @@ fn talk(netns: &Netns, to: (&str, u16), first: &[u8], (heard_first, then): (&str
         stream.read_to_end(&mut heard).unwrap();
         String::from_utf8_lossy(&heard).into_owned()
     })
+}
+
+/// Reads up to this end.
+fn hear(stream: &mut TcpStream, end: &str) -> String {
+    let mut heard = vec![];
+    let mut some = [0; 4096];
+    while !heard.ends_with(end.as_bytes()) {
+        let length = stream.read(&mut some).unwrap();
+        assert!(length > 0, "{}", String::from_utf8_lossy(&heard));
+        heard.extend_from_slice(&some[..length]);
+    }
+    String::from_utf8(heard).unwrap()
 }
 
 const NOTHING: (&str, &[u8]) = ("", b"");
