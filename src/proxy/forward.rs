@@ -96,7 +96,7 @@ async fn requests(proxy: &Proxy, forward: &Forward, mut client: TcpStream, peer:
     let names_uids = proxy.settings.policies.load().names_uids();
     let uid = names_uids.then(|| client_uid(proxy, peer, local)).flatten();
     let mut said = BytesMut::new();
-    while let Some((head, rest)) =
+    while let Some(Heard { head, rest, held }) =
         timeout(HEAD, next_head(&mut client, said, &proxy.settings.budget, &proxy.drain)).await??
     {
         let begun = SystemTime::now();
@@ -133,7 +133,7 @@ async fn requests(proxy: &Proxy, forward: &Forward, mut client: TcpStream, peer:
             Ok(Request { to, form: Form::Plain(plain) }) if to == request.to => Some(plain),
             _ => None,
         };
-        let first = Bytes::from([head.as_slice(), &rest].concat());
+        let first = Bytes::from_owner(OnLoan { bytes: [head.as_slice(), &rest].concat(), _held: held });
         match Box::pin(plain::serve(&context, (&mut client, first), &mut upstream, &proxy.drain, admits)).await {
             Next::Said(beyond) => said = beyond,
             Next::Close => return farewell(client).await,
@@ -181,13 +181,33 @@ async fn reach(
     })
 }
 
+/// A head, and what was read behind it.
+struct Heard {
+    head: Vec<u8>,
+    rest: BytesMut,
+    /// It is on loan from here.
+    held: Held,
+}
+
+/// Bytes that are on loan until the relay has read them.
+struct OnLoan {
+    bytes: Vec<u8>,
+    _held: Held,
+}
+
+impl AsRef<[u8]> for OnLoan {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes
+    }
+}
+
 /// The next head, and what was read behind it. `None` if there is none.
 async fn next_head(
     client: &mut (impl AsyncRead + Unpin),
     mut said: BytesMut,
     budget: &Arc<Budget>,
     drain: &CancellationToken,
-) -> io::Result<Option<(Vec<u8>, BytesMut)>> {
+) -> io::Result<Option<Heard>> {
     let (mut held, mut empty) = (Held::default(), 0);
     loop {
         if held.is_empty() {
@@ -209,7 +229,7 @@ async fn next_head(
         if let Some(length) = head::end(bytes, held.scanned).or(foreign.then_some(bytes.len())) {
             let mut head = held.take();
             let rest = head.split_off(length);
-            return Ok(Some((head, BytesMut::from(&*rest))));
+            return Ok(Some(Heard { head, rest: BytesMut::from(&*rest), held }));
         }
         held.scanned = bytes.len();
         if held.scanned > MAX_HEAD {
@@ -265,9 +285,22 @@ mod tests {
             let (budget, drain) = (Budget::unlimited(), CancellationToken::new());
             let next = next_head(&mut more, before.into(), &budget, &drain).await.unwrap();
             assert_eq!(next.is_some(), found, "{empty}");
-            assert!(next.is_none_or(|(read, rest)| read == head && b"rest".starts_with(&rest)), "{empty}");
+            assert!(next.is_none_or(|heard| heard.head == head && b"rest".starts_with(&heard.rest)), "{empty}");
             assert_eq!(more.len() > 1000, empty == 1 << 20, "nobody reads on");
         }
+    }
+
+    #[tokio::test]
+    async fn a_large_head_is_on_loan_until_it_was_handed_on() {
+        let (budget, drain) = (Budget::of(8 * 1_000_000), CancellationToken::new());
+        let head = [b"GET / HTTP/1.1\r\nA: ", vec![b'a'; 600_000].as_slice(), b"\r\n\r\n"].concat();
+        let Heard { head, held, .. } =
+            next_head(&mut head.as_slice(), BytesMut::new(), &budget, &drain).await.unwrap().unwrap();
+        let mut first = Bytes::from_owner(OnLoan { bytes: head, _held: held });
+        first.advance(500_000);
+        assert!(budget.lend(900_000, Use::Heads).is_none());
+        drop(first);
+        assert!(budget.lend(900_000, Use::Heads).is_some());
     }
 
     #[tokio::test(start_paused = true)]

@@ -17,6 +17,7 @@ use http::Version;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
+use tracing::debug;
 
 use self::filter::{Filtering, chunked_head, filtered};
 use self::hold::Holding;
@@ -187,6 +188,8 @@ impl<'a> Http1<'a> {
                 if let Some(tunnel) = self.tunnel.take() {
                     return Some(Tunnel { from_upstream, ..tunnel });
                 }
+                // It was left, not the client.
+                self.upstream_failed(CLOSED);
             }
             Ended::Upstream(error) => self.upstream_failed(stack::io_error_type(&error)),
             Ended::Refused => {
@@ -504,6 +507,7 @@ impl<'a> Http1<'a> {
                 }
                 DownState::Head if self.calls.is_empty() && self.shared => {
                     self.spent = true;
+                    debug!(peer = %self.context.target.peer, bytes = rest.len(), "dropped: upstream says what nobody has asked for");
                     out.pass(bytes, from..at);
                     from = bytes.len();
                     break;

@@ -568,6 +568,10 @@ fn fill<S: AsyncRead + Unpin>(
     if !first.is_empty() {
         let length = first.len().min(into.len());
         first.copy_to_slice(into.get_mut(..length).unwrap_or_default());
+        if first.is_empty() {
+            // And with it what it was in.
+            *first = Bytes::new();
+        }
         return Poll::Ready(Ok(length));
     }
     let mut buffer = ReadBuf::new(into);
