@@ -119,6 +119,9 @@ pub async fn serve(listener: TcpListener, health: Arc<Health>, connections: Conn
                 continue;
             }
         };
+        if stream.local_addr().is_ok_and(|local| local.ip() == peer.ip()) {
+            health.metrics.known_opens.inc();
+        }
         let health = health.clone();
         connections.serve(place, stream, move |request| {
             let answer = health.answer(&request, peer);

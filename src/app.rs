@@ -43,13 +43,13 @@ pub fn run(assembled: &Assembled, log: LogFilter) -> io::Result<()> {
     let config = &assembled.config;
     harden::harden()?;
     raise_open_files();
-    let connector = Connector { mark: config.mark };
+    let metrics = Arc::new(Metrics::default());
+    let connector = Connector { mark: config.mark, metrics: metrics.clone() };
     connector.check().map_err(|error| {
         let text =
             format!("SIDETRACE_MARK: cannot mark connections, which needs CAP_NET_ADMIN or CAP_NET_RAW: {error}");
         io::Error::new(error.kind(), text)
     })?;
-    let metrics = Arc::new(Metrics::default());
     let memory = Memory::find(config.memory_limit);
     let budget = Budget::of(memory.limit);
     budget::look(&budget, &memory);
@@ -235,7 +235,7 @@ impl TelemetryPlane {
         (budget, memory): (Arc<Budget>, Memory),
     ) -> io::Result<Self> {
         let (stop, give_up) = (CancellationToken::new(), CancellationToken::new());
-        let connector = Connector { mark: config.mark };
+        let connector = Connector { mark: config.mark, metrics: metrics.clone() };
         let (export, metrics_export, batch) = (config.export.clone(), config.metrics_export.clone(), config.batch);
         let logs_export = config.logs_export.clone();
         let resource = otlp::Resource::new(&config.resource);

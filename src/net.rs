@@ -12,6 +12,8 @@ use std::time::Duration;
 use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
 use tokio::net::{TcpListener, TcpStream};
 
+use crate::telemetry::Metrics;
+
 /// Which way a connection goes, seen from the pod.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Direction {
@@ -198,6 +200,8 @@ pub fn original_destination(stream: &TcpStream) -> io::Result<Option<SocketAddr>
 pub struct Connector {
     /// `SO_MARK` of every socket; needs CAP_NET_ADMIN or, from Linux 5.17 on, CAP_NET_RAW.
     pub mark: Option<u32>,
+    /// Counts.
+    pub metrics: Arc<Metrics>,
 }
 
 impl Connector {
@@ -224,6 +228,7 @@ impl Connector {
             Err(error) if error.raw_os_error() == Some(EINPROGRESS) => {}
             Err(error) => return Err(error),
         }
+        self.metrics.known_opens.inc();
         if let Some(local) = socket.local_addr()?.as_socket() {
             started(local);
         }

@@ -58,6 +58,9 @@ pub struct Proxy {
 pub async fn serve(proxy: &Proxy, direction: Direction, client: TcpStream, peer: SocketAddr) {
     let _open = proxy.metrics.connections_open.guard();
     proxy.metrics.connections.inc();
+    if direction == Direction::Outbound {
+        proxy.metrics.known_opens.inc();
+    }
     let original = match net::original_destination(&client) {
         Ok(Some(original)) => original,
         Ok(None) => {

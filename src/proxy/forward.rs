@@ -72,6 +72,7 @@ impl Forward {
 pub async fn serve(proxy: &Proxy, forward: &Forward, client: TcpStream, peer: SocketAddr) {
     let _open = proxy.metrics.connections_open.guard();
     proxy.metrics.forward_connections.inc();
+    proxy.metrics.known_opens.inc();
     // Where nothing can be redirected, the kernel may not even know the question.
     let redirected = net::original_destination(&client).ok().flatten().is_some();
     let own = client.local_addr().is_ok_and(|local| proxy.guard.is_own(peer, local));

@@ -132,6 +132,10 @@ pub struct Metrics {
     pub loops: Counter,
     /// Sockets of the user that the redirect exempts which are not ours, at the last look.
     pub unseen_sockets: Gauge,
+    /// Connections opened in our network namespace that we know of: our own, and those that came to us from inside it.
+    pub known_opens: Counter,
+    /// Those that we do not know of, at the last look.
+    pub unseen_connections: Gauge,
     /// Requests refused because two readers could see their end in different places.
     pub ambiguous: Counter,
     /// Bytes from clients to upstream, as read by us.
@@ -204,6 +208,8 @@ impl Default for Metrics {
             not_redirected: Counter::default(),
             loops: Counter::default(),
             unseen_sockets: Gauge::default(),
+            known_opens: Counter::default(),
+            unseen_connections: Gauge::default(),
             ambiguous: Counter::default(),
             bytes_sent: Sharded::default(),
             bytes_received: Sharded::default(),
@@ -334,6 +340,9 @@ impl Metrics {
         let help =
             "Sockets of programs that run as the sidecar's own user, at the last look: their traffic is not seen.";
         text.gauge("sidetrace_unseen_sockets", help, self.unseen_sockets.value());
+        let help = "Connections that programs of the pod have opened since our start and that did not come to us, at the last look: \
+                    of exempt users, to excluded destinations, of a mesh's proxy.";
+        text.gauge("sidetrace_unseen_connections", help, self.unseen_connections.value());
         let help = "Connections whose client's user was looked up, where workloads are told apart by it: found; gone, which counts \
                     for the pod; failed, because the kernel does not tell.";
         text.counters("sidetrace_owner_lookups_total", help, "outcome", self.owner_lookups.values());

@@ -346,6 +346,28 @@ fn a_program_that_runs_as_the_sidecars_own_user_is_not_seen_and_named_once() {
     assert!(said.contains("uid=15100") && said.contains("runAsUser"), "{said}");
 }
 
+#[test]
+fn an_agent_of_which_nothing_is_seen_is_noticed_by_connections_too_short_to_be_found() {
+    let mut pod = Pod::start();
+    if !full_uid_map() {
+        // There is one uid here, which agent and sidecar share: exemption is by mark, and nobody is looked for.
+        return;
+    }
+    let _origin = pod.origin("http", &["8080"]);
+    let calls = "import sys, urllib.request\n\
+                 for call in range(12): urllib.request.urlopen(f'http://{sys.argv[1]}:8080/plain').read()";
+    let mut client = Command::new("python3");
+    client.args(["-c", calls, WORLD_V4]).uid(15100).gid(15100);
+    pod.run(client);
+    pod.sidecar().wait_for("none has come to the sidecar", 1);
+    assert_eq!((pod.metric("sidetrace_connections_total"), pod.metric("sidetrace_unseen_connections")), (0, 12));
+    // What is redirected is known, and so is what the sidecar opens for it.
+    pod.agent.sh_ok(&format!("for call in 1 2 3; do curl -sf http://{WORLD_V4}:8080/plain; done"));
+    pod.sidecar().signal(Signal::SIGTERM);
+    let said = pod.sidecar_ends();
+    assert_eq!(said.matches("none has come to the sidecar").count(), 1, "{said}");
+}
+
 fn check(pod: &Pod, arguments: &[&str]) -> Output {
     let mut command = Command::new(binary());
     command.arg("check").args(arguments).env_clear();

@@ -186,7 +186,7 @@ fn the_proxys_address_is_made_of_a_credential_of_the_pods_own() {
     assert_eq!(first, 0);
     let agent = pod.container("agent");
     for variable in trust::PROXY_VARIABLES {
-        assert_eq!(value(agent, variable.name), variable.value("$(SIDETRACE_FORWARD_CREDENTIAL)", 15107));
+        assert_eq!(*value(agent, variable.name), variable.value("$(SIDETRACE_FORWARD_CREDENTIAL)", 15107));
     }
 }
 

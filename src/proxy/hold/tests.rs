@@ -54,7 +54,7 @@ impl Wire {
     ) -> Self {
         let (context, spans) = recorded(budget);
         let proxy = Proxy {
-            connector: Connector { mark: None },
+            connector: Connector::default(),
             guard: Arc::new(LoopGuard::new(Vec::new())),
             settings: context.settings.clone(),
             interceptor: None,
