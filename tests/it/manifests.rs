@@ -1,5 +1,7 @@
 //! What `deploy/` hands to a cluster: every variant rendered, valid, and holding what the documents say of it.
 
+mod own;
+
 use std::collections::BTreeMap;
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -44,148 +46,12 @@ fn what_the_clusters_refuse_beyond_the_schemas_is_refused_here() {
 }
 
 #[test]
-fn a_workload_of_the_users_own_keeps_all_that_it_has() {
-    beside("own_workload", "shop.yaml", SHOP);
-    let text = layered("own_workload", &documented("your own workload"));
-    let shop = validate(&text, &[]).unwrap();
-    let pod = Pod::of(&shop);
-    assert_eq!(shop[0]["metadata"]["name"], "shop");
-    assert_eq!(shop[0]["spec"]["selector"], json!({"matchLabels": {"app": "shop"}}));
-    assert_eq!(shop[0]["spec"]["template"]["metadata"]["labels"], json!({"app": "shop"}));
-    assert_eq!(pod.names("initContainers"), ["sidetrace-init", "sidetrace", "migrate"]);
-    assert_eq!(pod.names("containers"), ["web", "worker"]);
-    assert_eq!(value(pod.container("sidetrace"), "OTEL_SERVICE_NAME"), "shop");
-    for name in ["migrate", "web", "worker"] {
-        let container = pod.container(name);
-        for (name, expected) in trust::variables(Path::new(TRUST)) {
-            assert_eq!(value(container, name), &expected);
-        }
-        assert!(mounts(container).any(|mount| mount["name"] == "sidetrace-trust" && mount["readOnly"] == true));
-    }
-    let web = pod.container("web");
-    assert_eq!(value(web, "PORT"), "8080");
-    assert!(mounts(web).any(|mount| mount["name"] == "shop-ca"));
-}
-
-#[test]
-fn the_component_alone_changes_nothing_of_the_users_whatever_the_kind() {
-    let before = validate(SHOP, &[]).unwrap();
-    let before = Pod::of(&before);
-    let base = variant("base");
-    for (kind, of_the_kind) in [
-        ("Deployment", ""),
-        ("StatefulSet", "serviceName: shop, "),
-        ("DaemonSet", ""),
-        ("ReplicaSet", ""),
-        ("Job", "template: {spec: {restartPolicy: Never}}, "),
-    ] {
-        let name = format!("own_{kind}");
-        beside(&name, "shop.yaml", SHOP);
-        let job = kind == "Job";
-        let (version, selector) = if job { ("batch/v1", "selector: null") } else { ("apps/v1", "replicas: null") };
-        let patch = format!(
-            "{{apiVersion: {version}, kind: {kind}, metadata: {{name: shop}}, spec: {{{of_the_kind}{selector}}}}}"
-        );
-        let make = format!(
-            "resources: [shop.yaml]\npatches: [{{target: {{kind: Deployment}}, options: {{allowKindChange: true}}, patch: '{patch}'}}]\n"
-        );
-        beside(&name, "workload.yaml", &layered(&name, &make));
-        let text = layered(&name, "resources: [workload.yaml]\ncomponents: [COMPONENTS/sidecar]\n");
-        let workload = validate(&text, &[]).unwrap();
-        assert_eq!(workload[0]["kind"], kind);
-        let pod = Pod::of(&workload);
-        assert_eq!(pod.names("initContainers"), ["sidetrace-init", "sidetrace", "migrate"], "{kind}");
-        for container in before.all() {
-            assert_eq!(pod.container(container["name"].as_str().unwrap()), container, "{kind}");
-        }
-        assert_eq!(pod.names("containers"), before.names("containers"), "{kind}");
-        assert_eq!(pod.spec["terminationGracePeriodSeconds"], 300, "{kind}");
-        assert_eq!(pod.container("sidetrace-init"), base.container("sidetrace-init"), "{kind}");
-        let mut of_base = base.container("sidetrace").clone();
-        // The example's own.
-        of_base["env"].as_array_mut().unwrap().retain(|entry| entry["name"] != "SIDETRACE_CONTAINER_NAME");
-        assert_eq!(*pod.container("sidetrace"), of_base, "{kind}");
-    }
-}
-
-#[test]
-fn a_cronjob_is_given_the_same_as_the_rest() {
-    let header = "# Made of ../sidecar/pod.yaml by `make manifests`.\n";
-    let made = std::fs::read_to_string(root().join("deploy/components/sidecar-cronjob/pod.yaml")).unwrap();
-    assert!(made.starts_with(header));
-    let job = "{apiVersion: batch/v1, kind: CronJob, metadata: {name: shop}, spec: {schedule: '0 * * * *', jobTemplate: {spec: \
-               {template: {spec: {restartPolicy: Never, containers: [{name: web, image: web}]}}}}}}";
-    beside("own_cronjob", "shop.yaml", job);
-    let rendered = |component: &str| {
-        let text = layered("own_cronjob", &format!("resources: [shop.yaml]\ncomponents: [COMPONENTS/{component}]\n"));
-        validate(&text, &[]).unwrap()[0]["spec"]["jobTemplate"].clone()
-    };
-    let mut template = rendered("sidecar-cronjob")["spec"]["template"].clone();
-    assert_eq!(template["spec"].as_object_mut().unwrap().remove("restartPolicy").unwrap(), "Never");
-    beside(
-        "own_cronjob",
-        "shop.yaml",
-        "{apiVersion: apps/v1, kind: Deployment, metadata: {name: shop}, spec: {selector: {}, template: {spec: {containers: \
-         [{name: web, image: web}]}}}}",
-    );
-    let text = layered("own_cronjob", "resources: [shop.yaml]\ncomponents: [COMPONENTS/sidecar]\n");
-    let deployment = validate(&text, &[]).unwrap();
-    assert_eq!(template, deployment[0]["spec"]["template"], "sidecar-cronjob/pod.yaml is stale: `make manifests`");
-    // The others leave it alone.
-    beside("own_cronjob", "shop.yaml", job);
-    assert_eq!(rendered("sidecar")["spec"]["template"]["spec"]["initContainers"], Value::Null);
-}
-
-#[test]
-fn every_component_works_on_a_workload_of_the_users_own() {
-    let changes = ["inbound", "gateway", "mounted-authority", "extra-roots", "localhost-seccomp"];
-    for last in ["", "forward-proxy", "classic"] {
-        beside("own_combined", "shop.yaml", SHOP);
-        let mut components = vec!["sidecar"];
-        // There is nothing that `inbound` could change without a redirect.
-        components.extend(changes.iter().filter(|change| (**change, last) != ("inbound", "forward-proxy")));
-        components.extend(Some(last).filter(|last| !last.is_empty()));
-        let list: String = components.iter().map(|name| format!("\n  - COMPONENTS/{name}")).collect();
-        let text = layered("own_combined", &format!("resources: [shop.yaml]\ncomponents:{list}\n"));
-        let pod = Pod::of(&validate(&text, &[]).unwrap());
-        let (init, app): (&[&str], &[&str]) = match last {
-            "forward-proxy" => (&["sidetrace", "migrate"], &["web", "worker"]),
-            // What comes before the redirect can open connections.
-            "classic" => (&["migrate", "sidetrace-init"], &["sidetrace", "web", "worker"]),
-            _ => (&["sidetrace-init", "sidetrace", "migrate"], &["web", "worker"]),
-        };
-        assert_eq!(pod.names("initContainers"), init, "{last}");
-        assert_eq!(pod.names("containers"), app, "{last}");
-        let sidecar = pod.container("sidetrace");
-        assert_eq!(value(sidecar, "SIDETRACE_CA_KEY"), "/run/sidetrace-ca/tls.key");
-        let file = value(sidecar, "SIDETRACE_EXTRA_ROOTS").as_str().unwrap();
-        assert!(mounts(sidecar).any(|mount| file.starts_with(mount["mountPath"].as_str().unwrap())));
-    }
-}
-
-#[test]
 fn the_classic_variants_are_valid_where_the_native_one_is_not() {
     for overlay in ["classic", "classic-job"] {
         validate(&kustomize(&root().join("deploy/overlays").join(overlay)), &["1.25"]).unwrap();
     }
     let error = validate(&kustomize(&root().join("deploy/base")), &["1.25"]).unwrap_err();
     assert!(error.contains("initContainers.1") && error.contains("restartPolicy"), "{error}");
-}
-
-#[test]
-fn variants_can_be_combined_as_the_documents_say() {
-    let text = layered(
-        "combined",
-        "resources: [BASE]\ncomponents: [COMPONENTS/inbound, COMPONENTS/mounted-authority, COMPONENTS/localhost-seccomp, \
-         COMPONENTS/classic, COMPONENTS/job]\n",
-    );
-    let pod = Pod::of(&validate(&text, &[]).unwrap());
-    assert_eq!(pod.names("initContainers"), ["sidetrace-init"]);
-    assert_eq!(pod.names("containers"), ["sidetrace", "agent"]);
-    let sidecar = pod.container("sidetrace");
-    assert_eq!(sidecar["securityContext"]["seccompProfile"]["type"], "Localhost");
-    assert_eq!(value(sidecar, "SIDETRACE_CA_KEY"), "/run/sidetrace-ca/tls.key");
-    assert_eq!(value(pod.container("sidetrace-init"), "SIDETRACE_REDIRECT_INBOUND_PORTS"), "*");
 }
 
 #[test]
@@ -350,56 +216,9 @@ fn a_probe_of_a_redirected_port_asks_more_than_whether_it_is_open() {
 }
 
 #[test]
-fn what_the_user_sets_wins_in_the_order_that_the_document_shows() {
-    let text = layered("own_values", &documented("over the example"));
-    let pod = Pod::of(&validate(&text, &[]).unwrap());
-    assert_eq!(pod.names("initContainers"), ["sidetrace-init", "sidetrace", "fetch-model"]);
-    let agent = pod.container("agent");
-    assert_eq!(value(agent, "SSL_CERT_FILE"), "/etc/ssl/mine.pem");
-    assert_eq!(value(agent, "CURL_CA_BUNDLE"), &format!("{TRUST}/bundle.pem"));
-    assert_eq!(agent["image"], "registry.example.com/my-agent:1.2.3");
-    for ours in pod.ours() {
-        let image = format!("registry.example.com/{}@sha256:", ours["name"].as_str().unwrap());
-        assert!(ours["image"].as_str().unwrap().starts_with(&image), "{ours}");
-    }
-    assert_eq!(value(pod.container("sidetrace"), "OTEL_EXPORTER_OTLP_ENDPOINT"), "https://otlp.example.com:4318");
-}
-
-#[test]
-fn the_documents_other_examples_render_what_they_say() {
-    let pod = |title: &str| Pod::of(&validate(&layered("documented", &documented(title)), &[]).unwrap());
-    let forward = pod("over forward-proxy");
-    assert_eq!(forward.names("initContainers"), ["sidetrace", "fetch-model"]);
-    let classic = pod("over classic");
-    assert_eq!(classic.names("initContainers"), ["fetch-model", "sidetrace-init"]);
-    assert_eq!(classic.names("containers"), ["sidetrace", "agent"]);
-    for pod in [forward, classic] {
-        assert_eq!(value(pod.container("sidetrace"), "OTEL_EXPORTER_OTLP_ENDPOINT"), "https://otlp.example.com:4318");
-    }
-}
-
-#[test]
 fn a_job_whose_end_nobody_may_tell_has_a_deadline() {
     let job = validate(&kustomize(&root().join("deploy/overlays/classic-job")), &[]).unwrap();
     assert!(job[0]["spec"]["activeDeadlineSeconds"].as_u64().unwrap() > 0);
-}
-
-#[test]
-fn the_classic_sidecar_stays_first_if_a_patch_begins_with_it() {
-    let patched = |containers: &str| {
-        let patch = format!(
-            "{{apiVersion: apps/v1, kind: Deployment, metadata: {{name: agent}}, spec: {{template: {{spec: {{\
-             initContainers: [{{name: mine, image: mine}}], containers: [{containers}]}}}}}}}}"
-        );
-        let text = layered("own_classic", &format!("resources: [OVERLAYS/classic]\npatches: [{{patch: '{patch}'}}]\n"));
-        Pod::of(&validate(&text, &[]).unwrap())
-    };
-    let agent = "{name: agent, image: own}";
-    let pod = patched(&format!("{{name: sidetrace}}, {agent}"));
-    assert_eq!(pod.names("containers"), ["sidetrace", "agent"]);
-    assert_eq!(pod.names("initContainers"), ["mine", "sidetrace-init"], "which the document says too");
-    // The trap that the document warns of. If it is gone, so may the warning.
-    assert_eq!(patched(agent).names("containers"), ["agent", "sidetrace"]);
 }
 
 #[test]
@@ -543,36 +362,6 @@ fn names(folder: &str) -> Vec<String> {
     names
 }
 
-/// The kustomization that deploy/README.md shows under this title.
-fn documented(title: &str) -> String {
-    let document = std::fs::read_to_string(root().join("deploy/README.md")).unwrap();
-    let marked = format!("```yaml\n# kustomization.yaml: {title}\n");
-    document.split(&marked).nth(1).unwrap().split("```").next().unwrap().to_owned()
-}
-
-/// A file beside the kustomization of that name.
-fn beside(name: &str, file: &str, text: &str) {
-    std::fs::write(folder(name).join(file), text).unwrap();
-}
-
-fn folder(name: &str) -> PathBuf {
-    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("manifests").join(name);
-    std::fs::create_dir_all(&folder).unwrap();
-    folder
-}
-
-/// Renders a kustomization of a user's own, in which BASE, OVERLAYS, COMPONENTS and `sidetrace/deploy` stand for ours.
-fn layered(name: &str, kustomization: &str) -> String {
-    let folder = folder(name);
-    // kustomize takes no absolute paths.
-    let up: PathBuf = folder.strip_prefix(root()).unwrap().components().map(|_| "..").collect();
-    let ours = |folder: &str| up.join("deploy").join(folder).display().to_string();
-    let text = kustomization.replace("sidetrace/deploy", &ours("."));
-    let text = text.replace("BASE", &ours("base")).replace("OVERLAYS", &ours("overlays"));
-    std::fs::write(folder.join("kustomization.yaml"), text.replace("COMPONENTS", &ours("components"))).unwrap();
-    kustomize(&folder)
-}
-
 fn kustomize(folder: &Path) -> String {
     let output = Command::new(tool("kubectl")).arg("kustomize").arg(folder).output().unwrap();
     assert!(output.status.success(), "{}: {}", folder.display(), String::from_utf8_lossy(&output.stderr));
@@ -609,32 +398,3 @@ static VARIANTS: LazyLock<BTreeMap<String, Pod>> = LazyLock::new(|| {
 });
 const TRUST: &str = "/run/sidetrace/trust";
 const OURS: [&str; 2] = ["sidetrace-init", "sidetrace"];
-/// A workload as somebody has it who never heard of us.
-const SHOP: &str = "
-apiVersion: apps/v1
-kind: Deployment
-metadata: {name: shop, labels: {app: shop}}
-spec:
-  replicas: 2
-  selector: {matchLabels: {app: shop}}
-  template:
-    metadata: {labels: {app: shop}}
-    spec:
-      serviceAccountName: shop
-      terminationGracePeriodSeconds: 300
-      securityContext: {runAsNonRoot: true, runAsUser: 10001, fsGroup: 10001}
-      initContainers:
-        - {name: migrate, image: registry.example.com/shop, args: [migrate]}
-      containers:
-        - name: web
-          image: registry.example.com/shop
-          env:
-            - {name: SSL_CERT_FILE, value: /etc/shop/ca.pem}
-            - {name: PORT, value: '8080'}
-          ports: [{name: http, containerPort: 8080}]
-          readinessProbe: {httpGet: {path: /healthz, port: http}}
-          volumeMounts: [{name: shop-ca, mountPath: /etc/shop}]
-        - {name: worker, image: registry.example.com/shop}
-      volumes:
-        - {name: shop-ca, configMap: {name: shop-ca}}
-";
