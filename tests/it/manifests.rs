@@ -75,6 +75,9 @@ fn nothing_of_ours_may_do_more_than_it_must() {
             assert_eq!((&security["runAsUser"], &security["runAsGroup"]), (&json!(user), &json!(user)), "{said}");
             assert_eq!(security["runAsNonRoot"], !init, "{said}");
             assert!(container["resources"]["limits"]["memory"].is_string(), "{variant}, {name}");
+            // Where something is mounted already, the cluster mounts no token of the service account.
+            let token = "/var/run/secrets/kubernetes.io/serviceaccount";
+            assert!(mounts(container).any(|mount| mount["mountPath"] == token), "{variant}, {name}");
         }
         for field in ["hostNetwork", "hostPID", "hostIPC", "shareProcessNamespace"] {
             assert!(pod.spec[field].is_null(), "{variant}: {field}");
