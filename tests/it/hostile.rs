@@ -155,14 +155,14 @@ fn heads_that_never_end_share_a_budget_beyond_64_kib_each() {
     let pod = Pod::start_with(&[("SIDETRACE_MEMORY_LIMIT", "128M")]);
     let _origin = pod.origin_at("hostile_origin.py", &["8090"]);
     let warm = warm(&pod);
-    held(&pod, &["half_heads", "200", "1000000"], || {
+    held(&pod, &["half_heads", "200", "500000"], || {
         until("all that was sent was read", || {
-            pod.metric("sidetrace_bytes_total{direction=\"sent\"}") > 200 * 1_000_000
+            pod.metric("sidetrace_bytes_total{direction=\"sent\"}") > 200 * 500_000
         });
         assert!(pod.metric("sidetrace_budget_lent_bytes{use=\"heads\"}") <= 16 * MIB);
         assert!(pod.metric("sidetrace_budget_refused_total{use=\"heads\"}") > 100);
         // 200 times 64 KiB, and a quarter of half the limit. Twice that while a buffer grows.
-        bounded(&pod, warm, 60 * MIB, "200 heads of 1 MB that never end");
+        bounded(&pod, warm, 60 * MIB, "200 heads of 500 kB that never end");
     });
     idle(&pod);
     assert_eq!(pod.metric("sidetrace_budget_lent_bytes{use=\"heads\"}"), 0);
