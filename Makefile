@@ -27,7 +27,7 @@ help:
 	@echo "make test-pod  whole pods: both images, the manifests of deploy/, real agents; needs root and takes minutes"
 	@echo "make images    sidetrace:$(VERSION) and sidetrace-init:$(VERSION), with podman"
 	@echo "make lint      format, clippy, rustdoc, shellcheck"
-	@echo "make manifests deploy/rendered/ from deploy/overlays/"
+	@echo "make manifests what in deploy/ is made of other files: rendered/, components/sidecar-cronjob/pod.yaml"
 	@echo "make bench     what a request costs: the sidecar beside haproxy, Envoy and mitmproxy"
 	@echo "make fuzz      every parser against libFuzzer, FUZZ_SECONDS each (30); needs cargo-fuzz and the nightly toolchain"
 
@@ -84,9 +84,12 @@ lint:
 
 # A test says when these are stale.
 manifests: $(TOOLS)/kube.stamp
-	@set -e; rm -f deploy/rendered/*; for overlay in deploy/overlays/*; do \
-	    { echo "# Made of $$overlay by \`make manifests\`."; $(TOOLS)/kube/bin/kubectl kustomize $$overlay; } \
-	        > deploy/rendered/$$(basename $$overlay).yaml; \
+	@set -e; { echo '# Made of ../sidecar/pod.yaml by `make manifests`.'; \
+	    sed -e '/^#/d' -e 's/^  /      /' -e 's/^spec:$$/spec:\n  jobTemplate:\n    spec:/' deploy/components/sidecar/pod.yaml; } \
+	    > deploy/components/sidecar-cronjob/pod.yaml
+	@set -e; rm -f deploy/rendered/*; for variant in deploy/base deploy/overlays/*; do \
+	    { echo "# Made of $$variant by \`make manifests\`."; $(TOOLS)/kube/bin/kubectl kustomize $$variant; } \
+	        > deploy/rendered/$$(basename $$variant).yaml; \
 	done
 
 # Narrowed by LOADS=h1,h2c,… PEERS=relay,sidecar-on,… ROUNDS=3 SECONDS=3; see docs/benchmarks.md.

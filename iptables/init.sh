@@ -123,7 +123,10 @@ resolve_one() {
     outbound_cidrs) [ -z "$outbound_ports" ] || default=none ;;
     esac
     option=${2#*,--}
-    eval "given=\${$1:-\${SIDETRACE_$3:-\$default}}"
+    eval "said=\${SIDETRACE_$3:-}"
+    # What Kubernetes adds for a Service called sidetrace-outbound, tcp://ADDRESS:PORT, says nothing. Nor to the sidecar.
+    case $3,$said in *_PORT,*://*) said= ;; esac
+    eval "given=\${$1:-\${said:-\$default}}"
     where="--${option%%,*} (SIDETRACE_$3)"
     # shellcheck disable=SC2086 # the kind is words
     check $4

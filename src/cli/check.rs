@@ -23,6 +23,9 @@ pub(super) fn run(config: &Config, ipv6: &str, quiet: bool) -> ExitCode {
     let mut failed = false;
     for (probe, wanted) in [(PROBE_V4, true), (PROBE_V6, ipv6 == "on" || (ipv6 == "auto" && has_ipv6_route()))] {
         if !wanted {
+            if ipv6 == "auto" && !quiet {
+                let _ = writeln!(io::stdout(), "IPv6: not tried, for it has no default route here");
+            }
             continue;
         }
         let family = if probe.is_ipv4() { "IPv4" } else { "IPv6" };

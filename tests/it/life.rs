@@ -275,6 +275,12 @@ fn check_proves_the_redirect_with_and_without_a_sidecar_and_says_what_is_wrong()
     pod.redirect(&["--ipv6", "off"]);
     assert_eq!(check(&pod, &[]).status.code(), Some(1), "IPv6 has a route, but no redirect");
     assert!(check(&pod, &["--ipv6", "off"]).status.success());
+
+    pod.agent.sh_ok("ip -6 route del default");
+    let output = check(&pod, &[]);
+    assert!(output.status.success());
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(said.contains("IPv6: not tried"), "what is not proved is said: {said}");
 }
 
 #[test]

@@ -1,5 +1,7 @@
 //! What `deploy/` hands to a cluster: every variant rendered, valid, and holding what the documents say of it.
 
+mod own;
+
 use std::collections::BTreeMap;
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -14,18 +16,33 @@ use super::support::{binary, root};
 #[test]
 fn every_variant_is_valid_for_the_last_four_versions_and_the_rendered_ones_are_up_to_date() {
     let mut rendered: Vec<String> = names("deploy/rendered");
-    for overlay in names("deploy/overlays") {
-        let text = kustomize(&root().join("deploy/overlays").join(&overlay));
+    let overlays = names("deploy/overlays").into_iter().map(|overlay| format!("deploy/overlays/{overlay}"));
+    for variant in overlays.chain(["deploy/base".to_owned()]) {
+        let text = kustomize(&root().join(&variant));
         validate(&text, &[]).unwrap();
-        let file = format!("{overlay}.yaml");
+        let file = format!("{}.yaml", variant.rsplit('/').next().unwrap());
         let known = std::fs::read_to_string(root().join("deploy/rendered").join(&file)).unwrap_or_default();
-        let header = format!("# Made of deploy/overlays/{overlay} by `make manifests`.\n");
+        let header = format!("# Made of {variant} by `make manifests`.\n");
         assert!(known == header + &text, "deploy/rendered/{file} is stale: `make manifests`");
         rendered.retain(|name| *name != file);
     }
     assert_eq!(rendered, [""; 0], "rendered from no overlay");
-    // The base is a plain manifest as well.
-    validate(&std::fs::read_to_string(root().join("deploy/base/deployment.yaml")).unwrap(), &[]).unwrap();
+    validate(&kustomize(&root().join("deploy/gateway")), &[]).unwrap();
+    validate(&std::fs::read_to_string(root().join("deploy/network-policy.example.yaml")).unwrap(), &[]).unwrap();
+}
+
+#[test]
+fn what_the_clusters_refuse_beyond_the_schemas_is_refused_here() {
+    let pod = |container: &str| {
+        let text = format!(
+            "{{apiVersion: v1, kind: Pod, metadata: {{name: p}}, spec: {{containers: [{{name: c, {container}}}]}}}}"
+        );
+        validate(&text, &[]).map(|_| ())
+    };
+    pod("image: i, env: [{name: A, value: b}]").unwrap();
+    assert!(pod("env: []").unwrap_err().contains("c has no image"));
+    let both = pod("image: i, env: [{name: A, value: b, valueFrom: {fieldRef: {fieldPath: metadata.uid}}}]");
+    assert!(both.unwrap_err().contains("A has value and valueFrom"));
 }
 
 #[test]
@@ -35,22 +52,6 @@ fn the_classic_variants_are_valid_where_the_native_one_is_not() {
     }
     let error = validate(&kustomize(&root().join("deploy/base")), &["1.25"]).unwrap_err();
     assert!(error.contains("initContainers.1") && error.contains("restartPolicy"), "{error}");
-}
-
-#[test]
-fn variants_can_be_combined_as_the_documents_say() {
-    let text = layered(
-        "combined",
-        "resources: [BASE]\ncomponents: [COMPONENTS/inbound, COMPONENTS/mounted-authority, COMPONENTS/localhost-seccomp, \
-         COMPONENTS/classic, COMPONENTS/job]\n",
-    );
-    let pod = Pod::of(&validate(&text, &[]).unwrap());
-    assert_eq!(pod.names("initContainers"), ["sidetrace-init"]);
-    assert_eq!(pod.names("containers"), ["sidetrace", "agent"]);
-    let sidecar = pod.container("sidetrace");
-    assert_eq!(sidecar["securityContext"]["seccompProfile"]["type"], "Localhost");
-    assert_eq!(value(sidecar, "SIDETRACE_CA_KEY"), "/run/sidetrace-ca/tls.key");
-    assert_eq!(value(pod.container("sidetrace-init"), "SIDETRACE_REDIRECT_INBOUND_PORTS"), "*");
 }
 
 #[test]
@@ -74,6 +75,9 @@ fn nothing_of_ours_may_do_more_than_it_must() {
             assert_eq!((&security["runAsUser"], &security["runAsGroup"]), (&json!(user), &json!(user)), "{said}");
             assert_eq!(security["runAsNonRoot"], !init, "{said}");
             assert!(container["resources"]["limits"]["memory"].is_string(), "{variant}, {name}");
+            // Where something is mounted already, the cluster mounts no token of the service account.
+            let token = "/var/run/secrets/kubernetes.io/serviceaccount";
+            assert!(mounts(container).any(|mount| mount["mountPath"] == token), "{variant}, {name}");
         }
         for field in ["hostNetwork", "hostPID", "hostIPC", "shareProcessNamespace"] {
             assert!(pod.spec[field].is_null(), "{variant}: {field}");
@@ -215,39 +219,9 @@ fn a_probe_of_a_redirected_port_asks_more_than_whether_it_is_open() {
 }
 
 #[test]
-fn what_the_user_sets_wins_in_the_order_that_the_document_shows() {
-    let document = std::fs::read_to_string(root().join("deploy/README.md")).unwrap();
-    let example = document.split("```yaml\n# kustomization.yaml").nth(1).unwrap().split("```").next().unwrap();
-    let text = layered("own_values", &example.replace("sidetrace/deploy/base", "BASE"));
-    let pod = Pod::of(&validate(&text, &[]).unwrap());
-    assert_eq!(pod.names("initContainers"), ["sidetrace-init", "sidetrace", "fetch-model"]);
-    let agent = pod.container("agent");
-    assert_eq!(value(agent, "SSL_CERT_FILE"), "/etc/ssl/mine.pem");
-    assert_eq!(value(agent, "CURL_CA_BUNDLE"), &format!("{TRUST}/bundle.pem"));
-    assert_eq!(agent["image"], "registry.example.com/my-agent:1.2.3");
-    for ours in pod.ours() {
-        let image = format!("registry.example.com/{}@sha256:", ours["name"].as_str().unwrap());
-        assert!(ours["image"].as_str().unwrap().starts_with(&image), "{ours}");
-    }
-    assert_eq!(value(pod.container("sidetrace"), "OTEL_EXPORTER_OTLP_ENDPOINT"), "https://otlp.example.com:4318");
-}
-
-#[test]
-fn the_classic_sidecar_stays_first_if_a_patch_begins_with_it() {
-    let patched = |containers: &str| {
-        let patch = format!(
-            "{{apiVersion: apps/v1, kind: Deployment, metadata: {{name: agent}}, spec: {{template: {{spec: {{\
-             initContainers: [{{name: mine, image: mine}}], containers: [{containers}]}}}}}}}}"
-        );
-        let text = layered("own_classic", &format!("resources: [OVERLAYS/classic]\npatches: [{{patch: '{patch}'}}]\n"));
-        Pod::of(&validate(&text, &[]).unwrap())
-    };
-    let agent = "{name: agent, image: own}";
-    let pod = patched(&format!("{{name: sidetrace}}, {agent}"));
-    assert_eq!(pod.names("containers"), ["sidetrace", "agent"]);
-    assert_eq!(pod.names("initContainers"), ["mine", "sidetrace-init"], "which the document says too");
-    // The trap that the document warns of. If it is gone, so may the warning.
-    assert_eq!(patched(agent).names("containers"), ["agent", "sidetrace"]);
+fn a_job_whose_end_nobody_may_tell_has_a_deadline() {
+    let job = validate(&kustomize(&root().join("deploy/overlays/classic-job")), &[]).unwrap();
+    assert!(job[0]["spec"]["activeDeadlineSeconds"].as_u64().unwrap() > 0);
 }
 
 #[test]
@@ -389,18 +363,6 @@ fn names(folder: &str) -> Vec<String> {
         .collect();
     names.sort();
     names
-}
-
-/// Renders a kustomization of a user's own, in which BASE, OVERLAYS and COMPONENTS stand for ours.
-fn layered(name: &str, kustomization: &str) -> String {
-    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("manifests").join(name);
-    std::fs::create_dir_all(&folder).unwrap();
-    // kustomize takes no absolute paths.
-    let up: PathBuf = folder.strip_prefix(root()).unwrap().components().map(|_| "..").collect();
-    let ours = |folder: &str| up.join("deploy").join(folder).display().to_string();
-    let text = kustomization.replace("BASE", &ours("base")).replace("OVERLAYS", &ours("overlays"));
-    std::fs::write(folder.join("kustomization.yaml"), text.replace("COMPONENTS", &ours("components"))).unwrap();
-    kustomize(&folder)
 }
 
 fn kustomize(folder: &Path) -> String {

@@ -140,6 +140,13 @@ fn the_environment_and_the_names_of_istio_mean_the_same_and_the_command_line_win
 }
 
 #[test]
+fn what_kubernetes_sets_for_a_service_of_such_a_name_says_nothing() {
+    let links = ["SIDETRACE_OUTBOUND_PORT", "SIDETRACE_INBOUND_PORT", "SIDETRACE_REDIRECT_PORT"]
+        .map(|name| (name, "tcp://10.96.0.1:4317"));
+    assert_eq!(rules("--ipv6 loopback", &links), rules("--ipv6 loopback", &[]));
+}
+
+#[test]
 fn bad_usage_names_the_option_the_value_and_what_is_accepted_all_at_once() {
     for (arguments, complaint) in [
         ("-p 70000", "--outbound-port (SIDETRACE_OUTBOUND_PORT) '70000': accepted is a port from 1 to 65535"),
