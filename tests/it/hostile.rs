@@ -156,9 +156,7 @@ fn heads_that_never_end_share_a_budget_beyond_64_kib_each() {
     let _origin = pod.origin_at("hostile_origin.py", &["8090"]);
     let warm = warm(&pod);
     held(&pod, &["half_heads", "200", "500000"], || {
-        until("all that was sent was read", || {
-            pod.metric("sidetrace_bytes_total{direction=\"sent\"}") > 200 * 500_000
-        });
+        until("all that was sent was read", || pod.metric("sidetrace_bytes_total{direction=\"sent\"}") > 200 * 500_000);
         assert!(pod.metric("sidetrace_budget_lent_bytes{use=\"heads\"}") <= 16 * MIB);
         assert!(pod.metric("sidetrace_budget_refused_total{use=\"heads\"}") > 100);
         // 200 times 64 KiB, and a quarter of half the limit. Twice that while a buffer grows.
