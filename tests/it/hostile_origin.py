@@ -15,6 +15,8 @@ OURS = re.compile(rb"(?im)^trace(parent|state):.*\r?\n")
 
 
 async def serve(reader, writer):
+    # Drained is what the kernel has, for at the client's end the rest is thrown away.
+    writer.transport.set_write_buffer_limits(0)
     heard, head, error, answered = 0, b"", None, 0
     try:
         while data := await reader.read(1 << 16):
