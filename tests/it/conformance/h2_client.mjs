@@ -109,7 +109,6 @@ plain("a PING of the server", "ping");
 plain("an ALTSVC frame", "altsvc");
 plain("a server that pushes", "push");
 plain("a weight", "weight", {}, { options: { weight: 201 } });
-plain("a server that goes in the middle of an answer", "destroy");
 for (let code = 0; code <= 13; code++) {
   plain(`RST_STREAM ${code} from the server`, `reset/${code}`);
   rows[`RST_STREAM ${code} from the client`] = async (talk) => {

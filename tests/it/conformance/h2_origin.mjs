@@ -90,12 +90,6 @@ server.on("stream", (stream, headers, flags, raw) => {
         stream.end("the last");
       });
       break;
-    case "destroy":
-      whole(() => {
-        stream.respond({ ":status": 200, "content-length": 1000 });
-        stream.write("part", () => setImmediate(() => session.destroy()));
-      });
-      break;
     case "echo":
       stream.respond({ ":status": 200 }, { waitForTrailers: true });
       stream.on("wantTrailers", () => stream.sendTrailers({ "x-trailer": "too", "x-more": ["1", "2"] }));
